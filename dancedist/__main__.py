@@ -1,0 +1,5 @@
+"""`python -m dancedist`."""
+
+from dancedist.cli import main
+
+main()

@@ -1,0 +1,188 @@
+"""Every setting of dancedist: frozen pydantic models, TOML in, resolved JSON out, a fingerprint.
+
+The defaults are the paper's numbers. A preset (`presets/*.toml`) changes some of them, a user's TOML file
+changes some more; unknown keys are refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from dancedist.errors import RecipeInvalid
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class VideoRecipe(_Part):
+    """Bounds that are checked before memory is spent, and how films are encoded."""
+
+    max_frame_pixels: int = Field(7680 * 4320, gt=0, description="pixels per frame")
+    max_frames: int = Field(1_000_000, gt=0, description="frames per video")
+    max_duration_s: float = Field(6 * 3600.0, gt=0, description="seconds per video")
+    crf: int = Field(16, ge=0, le=51, description="H.264 constant rate factor: lower is better")
+    speed: str = Field("medium", description="x264 preset")
+
+
+class PoseRecipe(_Part):
+    """How poses are found, followed and smoothed."""
+
+    topology: Literal["halpe26", "coco17", "wholebody133"] = "halpe26"
+    detector: str = Field("person-detector", description="weights name or an ONNX file")
+    model: str = Field("pose-halpe26", description="weights name or an ONNX file")
+    backend: Literal["auto", "openvino", "onnxruntime"] = "auto"
+    precision: Literal["f32", "bf16"] = "f32"
+    threads: int = Field(0, ge=0, description="threads of one network; 0: as many as there are cores")
+    segment_frames: int = Field(256, gt=0, description="detector and tracker start afresh at this grid")
+    detect_every_frames: int = Field(10, gt=0, description="between them boxes come from the last pose")
+    max_people: int = Field(5, gt=0)
+    min_person_score: float = Field(0.35, ge=0, le=1, description="mean keypoint score under which a box is dropped")
+    min_keypoint_score: float = Field(0.3, ge=0, le=1, description="a keypoint under it is absent")
+    smoothing: Literal["median", "one_euro", "none"] = "median"
+    smoothing_frames: int = Field(7, gt=0, description="window of the median, odd")
+
+
+class RetargetRecipe(_Part):
+    """The ICCV paper's global normalization (eqs. 7-9)."""
+
+    alpha: float = Field(0.7, gt=0, description="how far beyond the median, against the near side, 'far' may lie")
+    height_band: float = Field(0.05, gt=0, description="part of the depth range in which the height there is sought")
+    align_x: bool = Field(True, description="align the medians of x too; the paper does not")
+
+
+class FigureRecipe(_Part):
+    """How stick figures are drawn."""
+
+    min_score: float = Field(0.3, ge=0, le=1, description="a keypoint under it is not drawn")
+    limb_width: float = Field(0.016, gt=0, description="width of a limb, as a part of the picture's longer side")
+
+
+class DataRecipe(_Part):
+    """How a target's frames are split, by contiguous blocks of time."""
+
+    validation_fraction: float = Field(0.05, gt=0, lt=0.4)
+    test_fraction: float = Field(0.12, gt=0, lt=0.4)
+    gap_s: float = Field(1.0, ge=0, description="seconds left out between the blocks")
+    min_train_frames: int = Field(48, gt=1, description="fewer usable frames are refused")
+    min_present_fraction: float = Field(0.5, ge=0, le=1, description="of the frames, with a dancer in them")
+
+
+class GeneratorRecipe(_Part):
+    """pix2pixHD's global generator."""
+
+    pixels: int = Field(512 * 256, gt=0, description="area of the network's picture; the target's aspect is kept")
+    filters: int = Field(64, gt=0)
+    downsamplings: int = Field(4, gt=0)
+    blocks: int = Field(9, gt=0)
+    patch: int = Field(1, gt=0, description="the network works on patches of so many pixels a side; 1 as in the paper")
+    backdrop: bool = Field(False, description="paint over a learned picture of what never moves; not in the paper")
+
+    @property
+    def multiple(self) -> int:
+        """What the picture's sides must be divisible by."""
+        return int(self.patch * 2**self.downsamplings)
+
+
+class DiscriminatorRecipe(_Part):
+    """Multi-scale 70x70 PatchGAN."""
+
+    filters: int = Field(64, gt=0)
+    layers: int = Field(3, gt=0)
+    scales: int = Field(2, gt=0)
+
+
+class LossRecipe(_Part):
+    """Weights of the generator's losses; the adversarial one weighs 1."""
+
+    feature_matching: float = Field(10.0, ge=0)
+    perceptual: float = Field(5.0, ge=0, description="per frame")
+    perceptual_backbone: Literal["vgg19", "vgg16", "none"] = "vgg19"
+    perceptual_stages: int = Field(5, gt=0, le=5, description="stages of the backbone that are compared")
+    perceptual_crop_px: int = Field(0, ge=0, description="side of a random crop on the dancer; 0: the whole picture")
+    l1: float = Field(0.0, ge=0, description="not in the paper; short trainings need it")
+
+
+class TrainingRecipe(_Part):
+    """Optimiser, length and what is kept on the way."""
+
+    epochs: float = Field(5.0, gt=0)
+    max_steps: int | None = Field(None, gt=0, description="ends training before `epochs` are through")
+    batch_pairs: int = Field(1, gt=0)
+    learning_rate: float = Field(2e-4, gt=0)
+    betas: tuple[float, float] = (0.5, 0.999)
+    decay_from: float = Field(1.0, ge=0, le=1, description="part of training after which the rate falls to 0")
+    temporal: bool = Field(True, description="the paper's temporal smoothing; false: frame by frame")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the processor has it")
+    ema_decay: float = Field(0.999, ge=0, lt=1)
+    seed: int = 0
+    checkpoint_every_steps: int = Field(500, gt=0)
+    sample_every_steps: int = Field(500, gt=0)
+    log_every_steps: int = Field(10, gt=0)
+
+
+class Recipe(_Part):
+    """All settings."""
+
+    video: VideoRecipe = VideoRecipe()
+    pose: PoseRecipe = PoseRecipe()
+    retarget: RetargetRecipe = RetargetRecipe()
+    figure: FigureRecipe = FigureRecipe()
+    data: DataRecipe = DataRecipe()
+    generator: GeneratorRecipe = GeneratorRecipe()
+    discriminator: DiscriminatorRecipe = DiscriminatorRecipe()
+    losses: LossRecipe = LossRecipe()
+    training: TrainingRecipe = TrainingRecipe()
+
+
+PRESETS = ("quick", "paper")
+
+
+def load_recipe(preset: str = "paper", file: Path | None = None) -> Recipe:
+    """The preset's recipe with the TOML file's settings on top. Raises RecipeInvalid."""
+    if preset not in PRESETS:
+        raise RecipeInvalid("no such preset", expected=" or ".join(PRESETS), got=preset)
+    settings = tomllib.loads((resources.files("dancedist") / "presets" / f"{preset}.toml").read_text())
+    if file is not None:
+        settings = _merged(settings, _read_toml(file))
+    return parse_recipe(settings, file)
+
+
+def parse_recipe(settings: dict[str, Any], file: Path | None = None) -> Recipe:
+    """Recipe from plain data; every fault is named in one RecipeInvalid."""
+    try:
+        return Recipe.model_validate(settings)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise RecipeInvalid(faults, file=file) from error
+
+
+def fingerprint(*parts: BaseModel | str | int | float | None) -> str:
+    """16 hex digits that change when any part does. What a stage reads goes in, nothing else."""
+    plain = [p.model_dump(mode="json") if isinstance(p, BaseModel) else p for p in parts]
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def file_sha256(path: Path) -> str:
+    """Content of a file, as 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RecipeInvalid("cannot be read", file=file, expected="a TOML file", got=str(error)) from error
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    both = {k: _merged(base[k], v) for k, v in over.items() if isinstance(v, dict) and isinstance(base.get(k), dict)}
+    return {**base, **over, **both}
