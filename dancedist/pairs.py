@@ -1,0 +1,157 @@
+"""A target's training pairs (t-1, t): the cache of its frames, the split by time, batches as tensors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dancedist.errors import FootageUnfit
+from dancedist.figure.draw import draw_figure
+from dancedist.files import published_folder
+from dancedist.pose.sequence import PoseSequence
+from dancedist.progress import Advance, silent
+from dancedist.recipe import DataRecipe, FigureRecipe
+from dancedist.video.decode import read_frames
+from dancedist.video.fit import Fit
+from dancedist.video.probe import Video
+
+CACHE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Split:
+    """Contiguous blocks of frames [start, stop) with gaps between them."""
+
+    train: range
+    validation: range
+    test: range
+
+
+def split_by_time(frames: int, fps: Fraction, recipe: DataRecipe) -> Split:
+    """Train first, then validation, then test at the end; `gap_s` is left out before each of the latter two."""
+    gap = round(recipe.gap_s * fps)
+    test = range(frames - max(2, round(frames * recipe.test_fraction)), frames)
+    stop = test.start - gap
+    validation = range(stop - max(2, round(frames * recipe.validation_fraction)), stop)
+    return Split(range(0, max(0, validation.start - gap)), validation, test)
+
+
+@dataclass(frozen=True, eq=False)
+class TargetData:
+    """A target's pictures and poses at the network's size.
+
+    `pictures` uint8 (T, h, w, 3), memory-mapped; `poses` in pixels of the picture; `usable` (T,) says which
+    frames decode and have a dancer.
+    """
+
+    pictures: NDArray[np.uint8]
+    poses: PoseSequence
+    usable: NDArray[np.bool_]
+    fit: Fit
+    split: Split
+    figure: FigureRecipe
+
+    def figures(self, frames: Sequence[int]) -> NDArray[np.uint8]:
+        """(N, h, w, 3) stick figures of these frames."""
+        size = self.fit.picture_size
+        drawn = (
+            draw_figure(self.poses.xy[t], self.poses.score[t], self.poses.topology, size, self.figure) for t in frames
+        )
+        return np.stack(list(drawn))
+
+    def pairs(self, block: range) -> NDArray[np.int64]:
+        """(N,) every t of the block whose frames t-1 and t are both usable."""
+        t = np.arange(block.start + 1, block.stop)
+        return t[self.usable[t] & self.usable[t - 1]]
+
+    def batch(self, t: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Pairs ending at frames `t` -> figures and pictures, float32 (B, 2, 3, h, w) in [-1, 1]."""
+        frames = np.stack([t - 1, t], 1).reshape(-1)
+        shape = (len(t), 2, 3, *self.pictures.shape[1:3])
+        return to_tensor(self.figures(frames.tolist())).reshape(shape), to_tensor(self.pictures[frames]).reshape(shape)
+
+
+def to_tensor(pictures: NDArray[np.uint8]) -> Tensor:
+    """uint8 (N, H, W, 3) -> float32 (N, 3, H, W) in [-1, 1]."""
+    return (
+        torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0).contiguous()
+    )
+
+
+def to_pictures(x_N3HW: Tensor) -> NDArray[np.uint8]:
+    """float (N, 3, H, W) in [-1, 1] -> uint8 (N, H, W, 3)."""
+    scaled = x_N3HW.detach().float().clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
+    return np.asarray(scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy(), np.uint8)
+
+
+def prepare(
+    video: Video,
+    poses: PoseSequence,
+    fit: Fit,
+    data: DataRecipe,
+    figure: FigureRecipe,
+    cache: Path,
+    fingerprint: str,
+    advance: Advance = silent,
+) -> TargetData:
+    """Decode the video once into `cache` (a folder, made whole or not at all) and join it with its poses.
+
+    A cache of the same fingerprint is used as it is. Raises FootageUnfit where too few pairs can be trained on.
+    """
+    if _key(cache) != fingerprint:
+        _fill(video, fit, cache, fingerprint, advance)
+    pictures = np.load(cache / "pictures.npy", mmap_mode="r")
+    decoded = np.load(cache / "decoded.npy")
+    frames = min(len(poses), len(pictures))
+    scaled = poses.slice(0, frames)
+    moved = PoseSequence(
+        fit.points_to_picture(scaled.xy), scaled.score, poses.topology, poses.fps, fit.picture_size, poses.notices
+    )
+    usable = decoded[:frames] & scaled.present
+    target = TargetData(pictures[:frames], moved, usable, fit, split_by_time(frames, video.fps, data), figure)
+    train = len(target.pairs(target.split.train))
+    if train < data.min_train_frames:
+        raise FootageUnfit(
+            "has too little to train on",
+            file=video.path,
+            expected=f"at least {data.min_train_frames} pairs of frames with a dancer in the training block",
+            got=str(train),
+        )
+    return target
+
+
+def median_picture(data: TargetData, sampled: int = 64) -> NDArray[np.float32]:
+    """(h, w, 3) in [0, 255]: the median of frames spread over the training block, what stands still in them."""
+    t = np.flatnonzero(data.usable[data.split.train.start : data.split.train.stop]) + data.split.train.start
+    chosen = t[np.linspace(0, len(t) - 1, min(sampled, len(t))).round().astype(int)]
+    return np.asarray(np.median(data.pictures[chosen], axis=0), np.float32)
+
+
+def _key(cache: Path) -> str | None:
+    try:
+        return str(json.loads((cache / "cache.json").read_text())["fingerprint"])
+    except FileNotFoundError:
+        return None
+
+
+def _fill(video: Video, fit: Fit, cache: Path, fingerprint: str, advance: Advance) -> None:
+    with published_folder(cache) as partial:
+        width, height = fit.picture_size
+        shape = (video.frames, height, width, 3)
+        pictures = np.lib.format.open_memmap(partial / "pictures.npy", mode="w+", dtype=np.uint8, shape=shape)
+        decoded = np.zeros(video.frames, np.bool_)
+        for t, frame in enumerate(read_frames(video)):
+            if frame is not None:
+                pictures[t], decoded[t] = fit.to_picture(frame), True
+            advance(1)
+        pictures.flush()
+        np.save(partial / "decoded.npy", decoded)
+        (partial / "cache.json").write_text(json.dumps({"fingerprint": fingerprint}))

@@ -1,0 +1,163 @@
+"""Training of one target, to be killed and taken up at any step with the same losses and the same log."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dancedist.gan.losses import Perceptual
+from dancedist.gan.step import LossWeights, discriminator_losses, generator_losses, judged_input, rollout
+from dancedist.pairs import TargetData, median_picture, to_tensor
+from dancedist.progress import Advance, silent
+from dancedist.recipe import Recipe
+from dancedist.training.pictures import plot_losses, write_samples
+from dancedist.training.schedule import learning_rate, step_pairs, total_steps
+from dancedist.training.state import load_state, new_state, save_state
+from dancedist.weights import load_backbone
+
+CODE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Losses:
+    """One step's losses by name, unscaled sums included."""
+
+    step: int
+    values: dict[str, float]
+
+
+class Trainer:
+    """Runs steps on a state; `folder` holds checkpoint, log, sample pictures and loss plot."""
+
+    def __init__(self, data: TargetData, recipe: Recipe, folder: Path, fingerprint: str) -> None:
+        self.data, self.recipe, self.folder, self.fingerprint = data, recipe, folder, fingerprint
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.bf16 = uses_bf16(recipe.training.precision, self.device)
+        self.pairs = data.pairs(data.split.train)
+        self.steps = total_steps(len(self.pairs), recipe.training)
+        self.perceptual = _perceptual(recipe, self.device)
+        self.state = new_state(recipe, _backdrop(data, recipe), self.device)
+        folder.mkdir(parents=True, exist_ok=True)
+        load_state(self.state, folder / "state.pt", fingerprint)
+        _cut_log(folder / "log.jsonl", self.state.step)
+
+    def run(self, advance: Advance = silent) -> None:
+        """Train to the end. Progress counts steps; those done before count at once."""
+        advance(self.state.step)
+        every, started, before = self.recipe.training, time.monotonic(), self.state.seconds
+        for losses in self._rest():
+            done = losses.step + 1
+            last = done == self.steps
+            if losses.step % every.log_every_steps == 0 or last:
+                self._log(losses)
+            self.state.seconds = before + time.monotonic() - started
+            if done % every.checkpoint_every_steps == 0 or last:
+                save_state(self.state, self.folder / "state.pt", self.fingerprint)
+            if done % every.sample_every_steps == 0 or last:
+                write_samples(self.state.ema, self.data, self.folder / f"sample_{done:06d}.png")
+                plot_losses(self.folder / "log.jsonl", self.folder / "losses.png")
+            advance(1)
+
+    def _rest(self) -> Iterator[Losses]:
+        while self.state.step < self.steps:
+            yield Losses(self.state.step, self.step())
+
+    def step(self) -> dict[str, float]:
+        """One step of generator and discriminator; returns the losses."""
+        state, recipe, t = self.state, self.recipe, step_pairs(self.state.step, self.pairs, self.recipe.training)
+        rate = learning_rate(state.step, self.steps, recipe.training)
+        for optimiser in (state.generator_optimiser, state.discriminator_optimiser):
+            optimiser.param_groups[0]["lr"] = rate
+        figures, truth = (x.to(self.device) for x in self.data.batch(t))
+        temporal = recipe.training.temporal
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            pictures = rollout(state.generator, figures, temporal=temporal)
+            fake, real = (judged_input(figures, y, temporal=temporal) for y in (pictures, truth))
+            state.discriminator.requires_grad_(False)
+            crops = self._crops(t, pictures, truth)
+            g = generator_losses(
+                state.discriminator, fake, real, pictures, truth, crops, self.perceptual, _weights(recipe)
+            )
+            state.discriminator.requires_grad_(True)
+            d = discriminator_losses(state.discriminator, fake.detach(), real)
+        for optimiser, losses in ((state.generator_optimiser, g), (state.discriminator_optimiser, d)):
+            optimiser.zero_grad(set_to_none=True)
+            torch.stack(list(losses.values())).sum().backward()
+            optimiser.step()
+        state.ema.update_parameters(state.generator)
+        state.step += 1
+        return {name: float(value.detach()) for name, value in (g | d).items()}
+
+    def _crops(self, t: np.ndarray, pictures: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+        """What the perceptual loss compares, (N, 3, h, w) twice: the pictures, or squares of them on the dancer."""
+        side = self.recipe.losses.perceptual_crop_px
+        if side == 0:
+            return pictures.flatten(0, 1), truth.flatten(0, 1)
+        rng = np.random.default_rng([self.recipe.training.seed, 1, self.state.step])
+        corners = [crop_corner(self.data, int(i), side, rng) for i in t]
+        cut = [
+            torch.cat([x[b, :, :, y : y + side, c : c + side] for b, (c, y) in enumerate(corners)])
+            for x in (pictures, truth)
+        ]
+        return cut[0], cut[1]
+
+    def _log(self, losses: Losses) -> None:
+        with (self.folder / "log.jsonl").open("a") as file:
+            file.write(json.dumps({"step": losses.step, **losses.values}) + "\n")
+
+
+def crop_corner(data: TargetData, t: int, side: int, rng: np.random.Generator) -> tuple[int, int]:
+    """Left upper corner (x, y) px of a square of `side` px round a keypoint picked at random, inside the picture."""
+    size = np.array(data.fit.picture_size)
+    assert (size >= side).all(), (size, side)
+    seen = data.poses.xy[t][data.poses.score[t] >= data.figure.min_score]
+    point = seen[rng.integers(len(seen))] if len(seen) else size / 2
+    corner = point - side / 2 + rng.uniform(-side / 4, side / 4, 2)
+    x, y = np.clip(corner.round().astype(int), 0, size - side)
+    return int(x), int(y)
+
+
+def uses_bf16(precision: str, device: torch.device) -> bool:
+    """Whether to train in bf16; `auto` asks the processor."""
+    if precision != "auto":
+        return precision == "bf16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def _weights(recipe: Recipe) -> LossWeights:
+    w = recipe.losses
+    return LossWeights(w.feature_matching, w.perceptual, w.l1)
+
+
+def _perceptual(recipe: Recipe, device: torch.device) -> Perceptual | None:
+    backbone = recipe.losses.perceptual_backbone
+    if backbone == "none" or recipe.losses.perceptual == 0:
+        return None
+    return Perceptual(backbone, load_backbone(backbone), recipe.losses.perceptual_stages).to(device)
+
+
+def _backdrop(data: TargetData, recipe: Recipe) -> Tensor | None:
+    if not recipe.generator.backdrop:
+        return None
+    return to_tensor(median_picture(data).round().astype(np.uint8)[None])[0]
+
+
+def _cut_log(path: Path, steps_done: int) -> None:
+    """Drop what was logged after the checkpoint: those steps are run again."""
+    if path.exists():
+        kept = [line for line in path.read_text().splitlines(keepends=True) if _logged_step(line) < steps_done]
+        path.write_text("".join(kept))
+
+
+def _logged_step(line: str) -> float:
+    # A line that a kill cut short belongs to no step that counts.
+    return float(json.loads(line)["step"]) if line.endswith("}\n") else float("inf")

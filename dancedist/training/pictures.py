@@ -1,0 +1,61 @@
+"""What is looked at while training runs: sample pictures and the loss plot."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import nn
+
+from dancedist.files import published
+from dancedist.gan.step import rollout
+from dancedist.pairs import TargetData, to_pictures
+
+_SHOWN = 6
+
+
+@torch.no_grad()
+def write_samples(generator: nn.Module, data: TargetData, path: Path) -> None:
+    """PNG with rows figure, result, truth for pairs spread over the validation block."""
+    pairs = data.pairs(data.split.validation)
+    if len(pairs) == 0:
+        return
+    t = pairs[np.linspace(0, len(pairs) - 1, min(_SHOWN, len(pairs))).round().astype(int)]
+    figures, truth = data.batch(t)
+    device = next(generator.parameters()).device
+    results = rollout(generator, figures.to(device))
+    rows = [np.concatenate(list(to_pictures(x[:, 1])), axis=1) for x in (figures, results, truth)]
+    _publish(path, np.concatenate(rows, axis=0))
+
+
+def plot_losses(log: Path, path: Path) -> None:
+    """PNG of every loss in the log over the steps, with its running mean."""
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    steps = np.array([row["step"] for row in rows])
+    names = [name for name in rows[-1] if name != "step"]
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    window = max(1, len(rows) // 40)
+    for name in names:
+        values = np.array([row[name] for row in rows])
+        (line,) = axes.plot(steps, values, alpha=0.25, linewidth=0.8)
+        smooth = np.convolve(values, np.ones(window) / window, mode="valid")
+        axes.plot(steps[len(steps) - len(smooth) :], smooth, color=line.get_color(), label=name)
+    axes.set(xlabel="step", ylabel="weighted loss", yscale="log")
+    axes.legend(ncols=3, fontsize=8)
+    axes.grid(alpha=0.3)
+    figure.canvas.draw()
+    rgba = np.asarray(figure.canvas.buffer_rgba())  # type: ignore[attr-defined]
+    _publish(path, rgba[..., :3])
+
+
+def _publish(path: Path, rgb: NDArray[np.uint8]) -> None:
+    with published(path) as partial:
+        cv2.imwrite(str(partial), rgb[..., ::-1])

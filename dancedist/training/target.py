@@ -1,0 +1,111 @@
+"""One target from its film to its bundle; every stage is skipped where its result is there already."""
+
+from __future__ import annotations
+
+import logging
+import platform
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from dancedist import __version__
+from dancedist.bundle import Bundle, Dancer, Provenance, load_bundle, save_bundle
+from dancedist.errors import FileInvalid
+from dancedist.pairs import CACHE_VERSION, TargetData, prepare
+from dancedist.pose.extract import extract_to
+from dancedist.pose.sequence import PoseSequence
+from dancedist.progress import progress
+from dancedist.recipe import Recipe, file_sha256, fingerprint
+from dancedist.retarget.stats import RetargetStats
+from dancedist.training.loop import CODE_VERSION, Trainer
+from dancedist.video.fit import fit
+from dancedist.video.probe import Video, probe
+
+log = logging.getLogger("dancedist")
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """A target ready to be trained on: its film, poses in px of the film's frames, pictures and pairs."""
+
+    video: Video
+    sha256: str
+    poses: PoseSequence
+    data: TargetData
+
+
+def load_target(path: Path, recipe: Recipe, work: Path) -> Target:
+    """Poses and pictures of a target, made in `work` or found there.
+
+    Raises VideoUnreadable, VideoTooLarge, NoDancer, FootageUnfit.
+    """
+    video = probe(path, recipe.video)
+    sha256 = file_sha256(path)
+    with progress(f"poses of {path.name}", video.frames) as advance:
+        poses = extract_to(path, work / "poses.parquet", recipe.video, recipe.pose, advance)
+    g = recipe.generator
+    placed = fit((video.width, video.height), g.pixels, g.multiple)
+    key = fingerprint(sha256, recipe.video.max_frame_pixels, str(placed), CACHE_VERSION)
+    with progress(f"pictures of {path.name}", video.frames) as advance:
+        data = prepare(video, poses, placed, recipe.data, recipe.figure, work / "pictures", key, advance)
+    return Target(video, sha256, poses, data)
+
+
+def train_dancer(target: Target, recipe: Recipe, name: str, work: Path, out: Path) -> Bundle:
+    """Train in `work` (log.jsonl, losses.png, samples, state.pt), then leave the bundle in the folder `out`.
+
+    Taken up where it was broken off; a finished one is loaded. Raises WeightsMissing.
+    """
+    key = training_fingerprint(target, recipe)
+    done = _finished(out, key)
+    if done is not None:
+        log.info("%s is trained already: %s", name, out)
+        return done
+    trainer = Trainer(target.data, recipe, work, key)
+    if trainer.state.step:
+        log.info("training of %s goes on at step %d of %d", name, trainer.state.step, trainer.steps)
+    with progress(f"training {name}", trainer.steps, "steps") as advance:
+        trainer.run(advance)
+    width, height = target.video.width, target.video.height
+    dancer = Dancer(
+        name=name,
+        recipe=recipe,
+        topology=target.poses.topology.name,
+        fps=str(target.video.fps),
+        frame_size=(width, height),
+        stats=RetargetStats.of(target.poses).to_dict(),
+        provenance=Provenance(
+            video=target.video.path.name,
+            video_sha256=target.sha256,
+            poses_fingerprint=target.poses.fingerprint,
+            training_fingerprint=key,
+            steps=trainer.steps,
+            train_frames=len(trainer.pairs),
+            seconds=round(trainer.state.seconds, 1),
+            machine=f"{trainer.device.type}, {torch.get_num_threads()} threads, {platform.machine()}",
+            versions={"dancedist": __version__, "torch": torch.__version__},
+            finished=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        ),
+    )
+    sample = work / f"sample_{trainer.steps:06d}.png"
+    save_bundle(out, dancer, trainer.state.ema.module.state_dict(), sample)
+    return load_bundle(out)
+
+
+def training_fingerprint(target: Target, recipe: Recipe) -> str:
+    """Of everything that decides the weights."""
+    parts = (recipe.figure, recipe.data, recipe.generator, recipe.discriminator, recipe.losses, recipe.training)
+    return fingerprint(target.sha256, target.poses.fingerprint, *parts, CODE_VERSION)
+
+
+def _finished(out: Path, key: str) -> Bundle | None:
+    if not (out / "dancer.json").exists():
+        return None
+    try:
+        bundle = load_bundle(out)
+    except FileInvalid as error:
+        log.warning("trained again: %s", error)
+        return None
+    return bundle if bundle.dancer.provenance.training_fingerprint == key else None

@@ -1,0 +1,62 @@
+"""A recipe and a target small enough to train in seconds."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from dancedist.pairs import TargetData, split_by_time
+from dancedist.pose.sequence import PoseSequence
+from dancedist.pose.topology import HALPE26
+from dancedist.recipe import Recipe, parse_recipe
+from dancedist.video.fit import fit
+
+SIZE = (48, 64)
+FRAMES = 60
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe() -> Recipe:
+    """Quick's ways at a size that takes milliseconds a step."""
+    return parse_recipe(
+        {
+            "data": {"gap_s": 0.1, "min_train_frames": 8},
+            "generator": {"pixels": 48 * 64, "filters": 4, "downsamplings": 2, "blocks": 1, "patch": 2, "backdrop": True},
+            "discriminator": {"filters": 4, "layers": 2},
+            "losses": {"perceptual_backbone": "none", "l1": 10.0},
+            "training": {
+                "epochs": 100,
+                "max_steps": 8,
+                "batch_pairs": 2,
+                "log_every_steps": 1,
+                "checkpoint_every_steps": 3,
+                "sample_every_steps": 4,
+                "ema_decay": 0.5,
+                "precision": "fp32",
+            },
+        }
+    )
+
+
+def moving_poses(frames: int = FRAMES, size: tuple[int, int] = SIZE) -> PoseSequence:
+    """A figure of random keypoints that sways from side to side."""
+    rng = np.random.default_rng(0)
+    base = rng.uniform(0.25, 0.75, (len(HALPE26), 2)) * size
+    sway = np.stack([np.sin(np.arange(frames) / 4) * size[0] / 8, np.zeros(frames)], 1)
+    xy = (base[None] + sway[:, None]).astype(np.float32)
+    return PoseSequence(xy, np.ones(xy.shape[:2], np.float32), HALPE26, Fraction(25), size)
+
+
+@pytest.fixture
+def toy_target(tiny_recipe: Recipe) -> TargetData:
+    """A bright square that follows the figure's first keypoint."""
+    poses = moving_poses()
+    pictures = np.full((FRAMES, SIZE[1], SIZE[0], 3), 60, np.uint8)
+    for picture, (x, y) in zip(pictures, poses.xy[:, 0].round().astype(int), strict=True):
+        picture[y - 6 : y + 6, x - 6 : x + 6] = (220, 180, 40)
+    placed = fit(SIZE, tiny_recipe.generator.pixels, tiny_recipe.generator.multiple)
+    assert placed.picture_size == SIZE
+    split = split_by_time(FRAMES, poses.fps, tiny_recipe.data)
+    return TargetData(pictures, poses, poses.present, placed, split, tiny_recipe.figure)

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import torch
+
+from dancedist.gan.discriminator import Discriminator
+from dancedist.gan.generator import Generator
+from dancedist.gan.losses import least_squares
+from dancedist.gan.step import LossWeights, discriminator_losses, generator_losses, judged_input, rollout
+
+
+def pair(seed: int = 0) -> torch.Tensor:
+    return torch.rand(2, 2, 3, 16, 16, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def test_second_frame_is_made_from_the_first_fake_with_its_gradient() -> None:
+    generator, x = Generator(4, 2, 1), pair()
+    first = generator(x[:, 0], torch.zeros_like(x[:, 0]))
+    assert torch.equal(rollout(generator, x), torch.stack([first, generator(x[:, 1], first)], 1))
+
+    shift = torch.zeros(2, 3, 16, 16, requires_grad=True)
+    calls = []
+
+    def shifted(figure: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
+        calls.append(last)
+        return generator(figure, last) + (shift if len(calls) == 1 else 0)
+
+    rollout(shifted, x)[:, 1].sum().backward()
+    assert shift.grad is not None
+    assert shift.grad.abs().sum() > 0
+
+
+def test_frame_by_frame_knows_no_past() -> None:
+    generator, x = Generator(4, 2, 1), pair()
+    swapped = rollout(generator, x.flip(1), temporal=False).flip(1)
+    assert torch.allclose(rollout(generator, x, temporal=False), swapped, atol=1e-6)
+
+
+def test_discriminator_sees_figures_then_pictures() -> None:
+    x, y = pair(1), pair(2)
+    seen = judged_input(x, y)
+    assert seen.shape == (2, 12, 16, 16)
+    assert torch.equal(seen[:, 3:6], x[:, 1])
+    assert torch.equal(seen[:, 6:9], y[:, 0])
+    by_frame = judged_input(x, y, temporal=False)
+    assert torch.equal(by_frame[1], torch.cat([x[0, 1], y[0, 1]]))
+
+
+def test_one_pass_over_fake_and_real_gives_the_losses_of_two() -> None:
+    d, fake, real = Discriminator(12, 4, 2, 2), torch.randn(2, 12, 16, 16), torch.randn(2, 12, 16, 16)
+    losses = discriminator_losses(d, fake, real)
+    assert torch.allclose(losses["d_fake"], least_squares(d(fake), False) / 2, atol=1e-6)
+    assert torch.allclose(losses["d_real"], least_squares(d(real), True) / 2, atol=1e-6)
+
+
+def test_generators_losses_vanish_for_the_truth_but_for_the_judgement() -> None:
+    d, x, y = Discriminator(12, 4, 2, 2), pair(1), pair(2)
+    seen = judged_input(x, y)
+    flat = y.flatten(0, 1)
+    losses = generator_losses(
+        d, seen, seen, y, y, (flat, flat), lambda a, b: (a - b).abs().mean(), LossWeights(10, 5, 10)
+    )
+    assert losses.keys() == {"g_gan", "g_matching", "g_perceptual", "g_l1"}
+    assert losses["g_gan"] > 0
+    assert all(losses[k] == 0 for k in ("g_matching", "g_perceptual", "g_l1"))
