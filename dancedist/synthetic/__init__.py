@@ -1,0 +1,30 @@
+"""A drawn dancer whose joints are known: ground truth for poses, retargeting and the transfer itself."""
+
+from dancedist.synthetic.backdrop import Backdrop
+from dancedist.synthetic.body import Proportions, joints
+from dancedist.synthetic.camera import Camera
+from dancedist.synthetic.cloth import Cloth
+from dancedist.synthetic.dances import ARMS, LEGS, Dance, routine
+from dancedist.synthetic.draw import draw
+from dancedist.synthetic.performer import Performer
+from dancedist.synthetic.scenes import SOURCE, TARGET_TEST, TARGET_TRAINING, Scene, film, soundtrack
+
+__all__ = [
+    "ARMS",
+    "LEGS",
+    "SOURCE",
+    "TARGET_TEST",
+    "TARGET_TRAINING",
+    "Backdrop",
+    "Camera",
+    "Cloth",
+    "Dance",
+    "Performer",
+    "Proportions",
+    "Scene",
+    "draw",
+    "film",
+    "joints",
+    "routine",
+    "soundtrack",
+]
