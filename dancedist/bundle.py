@@ -1,0 +1,177 @@
+"""A trained dancer on disk: `generator.safetensors`, `dancer.json`, a card in Markdown, a sample picture."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from dancedist.errors import FileInvalid
+from dancedist.files import published_folder
+from dancedist.gan.generator import Generator, build_generator
+from dancedist.pose.topology import TOPOLOGIES, Topology
+from dancedist.recipe import Recipe, file_sha256
+from dancedist.retarget.stats import RetargetStats
+from dancedist.video.fit import Fit, fit
+
+FORMAT = 1
+
+
+class Provenance(BaseModel):
+    """What a dancer was made of, when and on what."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    video: str
+    video_sha256: str
+    poses_fingerprint: str
+    training_fingerprint: str
+    steps: int
+    train_frames: int
+    seconds: float
+    machine: str
+    versions: dict[str, str]
+    finished: str
+
+
+class Dancer(BaseModel):
+    """`dancer.json`: everything about a dancer but the weights. Sizes are (width, height) px."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int = FORMAT
+    name: str
+    recipe: Recipe
+    topology: str
+    fps: str
+    frame_size: tuple[int, int]
+    stats: dict[str, Any]
+    weights_sha256: str = ""
+    provenance: Provenance
+    metrics: dict[str, Any] = {}
+    settling_frames: int | None = None
+
+    @property
+    def fit(self) -> Fit:
+        """How the target's frames lie in the network's picture."""
+        return fit(self.frame_size, self.recipe.generator.pixels, self.recipe.generator.multiple)
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A dancer that can be rendered: the record and the generator in evaluation mode, on the CPU."""
+
+    dancer: Dancer
+    generator: Generator
+
+    @property
+    def fit(self) -> Fit:
+        """How the target's frames lie in the network's picture."""
+        return self.dancer.fit
+
+    @property
+    def topology(self) -> Topology:
+        """The keypoints its figures are drawn from."""
+        return TOPOLOGIES[self.dancer.topology]
+
+    @property
+    def fps(self) -> Fraction:
+        """The rate it was trained at."""
+        return Fraction(self.dancer.fps)
+
+    @property
+    def stats(self) -> RetargetStats:
+        """Where the target stood and how tall it was there."""
+        return RetargetStats.from_dict(self.dancer.stats)
+
+
+def save_bundle(folder: Path, dancer: Dancer, weights: dict[str, Tensor], sample: Path | None = None) -> Dancer:
+    """Write the bundle whole or not at all; returns the record with the weights' checksum in it."""
+    with published_folder(folder) as partial:
+        file = partial / "generator.safetensors"
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, file)
+        dancer = dancer.model_copy(update={"weights_sha256": file_sha256(file)})
+        (partial / "dancer.json").write_text(dancer.model_dump_json(indent=2) + "\n")
+        if sample is not None and sample.exists():
+            shutil.copyfile(sample, partial / "sample.png")
+        (partial / "README.md").write_text(card(dancer))
+    return dancer
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Read a bundle. Raises FileInvalid for one that is incomplete, altered, or does not match its record."""
+    dancer = _read_record(folder / "dancer.json")
+    file = folder / "generator.safetensors"
+    if not file.is_file():
+        raise FileInvalid("is no complete bundle", file=folder, expected="generator.safetensors in it")
+    if (got := file_sha256(file)) != dancer.weights_sha256:
+        raise FileInvalid("was altered", file=file, expected=f"sha256 {dancer.weights_sha256}", got=got)
+    try:
+        weights = load_file(file)
+    except SafetensorError as error:
+        raise FileInvalid("is no safetensors file", file=file, got=str(error)) from error
+    width, height = dancer.fit.picture_size
+    backdrop = torch.zeros(3, height, width) if dancer.recipe.generator.backdrop else None
+    generator = build_generator(dancer.recipe.generator, backdrop)
+    wanted = {name: tuple(tensor.shape) for name, tensor in generator.state_dict().items()}
+    have = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    if have != wanted:
+        odd = sorted({n for n, _ in set(have.items()) ^ set(wanted.items())})
+        raise FileInvalid("does not fit its recipe", file=file, got=f"other tensors: {', '.join(odd[:4])}")
+    generator.load_state_dict(weights)
+    return Bundle(dancer, generator.eval().requires_grad_(False))
+
+
+def _read_record(file: Path) -> Dancer:
+    try:
+        plain = json.loads(file.read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise FileInvalid("is no dancer", file=file, expected="dancer.json of a bundle", got=str(error)) from error
+    if not isinstance(plain, dict) or plain.get("format") != FORMAT:
+        got = plain.get("format") if isinstance(plain, dict) else type(plain).__name__
+        raise FileInvalid("is a dancer of another format", file=file, expected=f"format {FORMAT}", got=str(got))
+    try:
+        return Dancer.model_validate(plain)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:4])
+        raise FileInvalid("is no valid dancer", file=file, got=faults) from error
+
+
+def card(dancer: Dancer) -> str:
+    """The bundle's README.md."""
+    made, size, r = dancer.provenance, dancer.fit.picture_size, dancer.recipe
+    lines = [
+        f"# Dancer: {dancer.name}",
+        "",
+        "Renders this person dancing another's dance. **What it renders is synthetic: say so wherever it is shown,",
+        "and have the person's consent.** Made with dancedist; method: Everybody Dance Now (Chan et al., ICCV 2019).",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| trained on | `{made.video}`, {made.train_frames} frames, sha256 `{made.video_sha256[:16]}` |",
+        f"| frames | {dancer.frame_size[0]}x{dancer.frame_size[1]} px at {float(Fraction(dancer.fps)):.2f}/s |",
+        f"| network | {size[0]}x{size[1]} px, {r.generator.filters} filters, {r.generator.blocks} blocks |",
+        f"| training | {made.steps} steps in {made.seconds / 60:.1f} minutes on {made.machine}, {made.finished} |",
+        f"| poses | {dancer.topology}, `{r.pose.model}` |",
+        f"| temporal smoothing | {'on' if r.training.temporal else 'off'} |",
+        "",
+        "![figure, result, truth](sample.png)",
+        "",
+    ]
+    if dancer.metrics:
+        lines += ["## On frames it never saw", "", "```json", json.dumps(dancer.metrics, indent=2), "```", ""]
+    lines += [
+        "## Limits",
+        "",
+        "Poses far from those it was trained on, props, other clothes and other backgrounds fail.",
+    ]
+    return "\n".join(lines) + "\n"

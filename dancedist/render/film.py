@@ -1,0 +1,82 @@
+"""A source's dance, danced by a dancer: the finished film."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dancedist.bundle import Bundle
+from dancedist.errors import FileInvalid, Notice
+from dancedist.pose.sequence import PoseSequence
+from dancedist.progress import Advance, silent
+from dancedist.recipe import VideoRecipe
+from dancedist.render.chunk import render_chunk
+from dancedist.render.plan import plan
+from dancedist.retarget.stats import RetargetStats
+from dancedist.retarget.transform import retarget
+from dancedist.video.encode import write_film
+from dancedist.video.probe import Video
+
+# Rates that differ by less look the same.
+_RATE_TOLERANCE = 0.02
+
+
+@dataclass(frozen=True)
+class Film:
+    """What was rendered, and what is worth telling about it."""
+
+    path: Path
+    frames: int
+    size: tuple[int, int]
+    notices: tuple[Notice, ...]
+
+
+def as_danced_by(bundle: Bundle, source_poses: PoseSequence) -> PoseSequence:
+    """The source's poses in px of the target's frame, with notices on what does not match."""
+    dancer = bundle.dancer
+    if source_poses.topology.name != dancer.topology:
+        expected, got = dancer.topology, source_poses.topology.name
+        raise FileInvalid("poses of another layout than the dancer's", expected=expected, got=got)
+    stats = RetargetStats.of(source_poses)
+    poses = retarget(source_poses, stats, bundle.stats, dancer.recipe.retarget, dancer.frame_size)
+    notices = list(poses.notices)
+    if abs(float(source_poses.fps / bundle.fps) - 1) > _RATE_TOLERANCE:
+        rates = float(source_poses.fps), float(bundle.fps)
+        told = f"the source runs at {rates[0]:.2f} frames/s, the dancer was trained at {rates[1]:.2f}"
+        notices.append(Notice("rate-differs", told))
+    absent = np.flatnonzero(~poses.present)
+    if len(absent):
+        told = f"{len(absent)} of {len(poses)} frames show no dancer: the last pose is held"
+        notices.append(Notice("pose-held", told, int(absent[0])))
+    return PoseSequence(
+        poses.xy, poses.score, poses.topology, poses.fps, poses.size, tuple(notices), poses.fingerprint, poses.model
+    )
+
+
+def render_pictures(bundle: Bundle, poses: PoseSequence, advance: Advance = silent) -> Iterator[NDArray[np.uint8]]:
+    """Pictures (h, w, 3) at the network's size for `poses` in px of the target's frame."""
+    for chunk in plan(len(poses)):
+        for picture in render_chunk(bundle, poses, chunk):
+            advance(1)
+            yield picture
+
+
+def render_film(
+    bundle: Bundle,
+    source: Video,
+    source_poses: PoseSequence,
+    out: Path,
+    encoding: VideoRecipe,
+    metadata: dict[str, str] | None = None,
+    advance: Advance = silent,
+) -> Film:
+    """Write the film: the target's size and aspect, the source's length, rate and sound."""
+    poses = as_danced_by(bundle, source_poses)
+    frames = (bundle.fit.to_frame(picture) for picture in render_pictures(bundle, poses, advance))
+    audio = source.path if source.audio_codec else None
+    write_film(out, frames, poses.fps, crf=encoding.crf, speed=encoding.speed, audio_from=audio, metadata=metadata)
+    return Film(out, len(poses), bundle.dancer.frame_size, poses.notices)

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dancedist.bundle import Bundle, load_bundle
+from dancedist.pairs import to_pictures, to_tensor
+from dancedist.recipe import Recipe
+from dancedist.render.chunk import figures, last_present, render_chunk
+from dancedist.render.plan import Chunk, plan
+from tests.unit.conftest import moving_poses
+from tests.unit.test_bundle import make_bundle
+
+
+@pytest.fixture
+def bundle(tmp_path: Path, tiny_recipe: Recipe) -> Bundle:
+    make_bundle(tmp_path / "ann", tiny_recipe)
+    return load_bundle(tmp_path / "ann")
+
+
+def test_each_picture_is_made_from_the_float_one_before(bundle: Bundle) -> None:
+    poses = moving_poses(5)
+    last, expected = torch.zeros(1, 3, 64, 48), []
+    for figure in figures(bundle, poses, Chunk(0, 5)):
+        last = bundle.generator(to_tensor(figure[None]), last)
+        expected.append(to_pictures(last)[0])
+    assert np.array_equal(np.stack(list(render_chunk(bundle, poses, Chunk(0, 5)))), np.stack(expected))
+
+
+def test_warm_up_is_rendered_and_dropped(bundle: Bundle) -> None:
+    poses = moving_poses(8)
+    whole = list(render_chunk(bundle, poses, Chunk(0, 8)))
+    warmed = list(render_chunk(bundle, poses, Chunk(5, 8, warm_up=5)))
+    assert np.array_equal(np.stack(whole[5:]), np.stack(warmed))
+    cold = list(render_chunk(bundle, poses, Chunk(5, 8)))
+    assert not np.array_equal(cold[0], whole[5])
+
+
+def test_a_frame_without_dancer_holds_the_last_pose(bundle: Bundle) -> None:
+    poses = moving_poses(6)
+    xy, score = poses.xy.copy(), poses.score.copy()
+    xy[[0, 3, 4]], score[[0, 3, 4]] = np.nan, 0
+    holey = replace(poses, xy=xy, score=score)
+    assert last_present(holey).tolist() == [1, 1, 2, 2, 2, 5]
+    drawn = list(figures(bundle, holey, Chunk(0, 6)))
+    assert np.array_equal(drawn[4], drawn[2])
+
+
+def test_plan_covers_every_frame_once() -> None:
+    assert plan(7) == (Chunk(0, 7),)
+    assert plan(0) == ()
+    with pytest.raises(AssertionError):
+        Chunk(2, 5, warm_up=3)
