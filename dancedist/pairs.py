@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -24,6 +25,9 @@ from dancedist.video.fit import Fit
 from dancedist.video.probe import Video
 
 CACHE_VERSION = 1
+# A limb this wide, as a part of the picture's longer side, hides body, clothes and hair.
+_BODY_WIDTH = 0.13
+_MIN_CLEAR = 3
 
 
 @dataclass(frozen=True)
@@ -128,11 +132,22 @@ def prepare(
     return target
 
 
-def median_picture(data: TargetData, sampled: int = 64) -> NDArray[np.float32]:
-    """(h, w, 3) in [0, 255]: the median of frames spread over the training block, what stands still in them."""
-    t = np.flatnonzero(data.usable[data.split.train.start : data.split.train.stop]) + data.split.train.start
+def empty_stage(data: TargetData, sampled: int = 200) -> NDArray[np.uint8]:
+    """uint8 (h, w, 3): what is behind the dancer, of frames spread over the training block.
+
+    The median over the frames in which a pixel is clear of the dancer; what never is, is painted in from its edge.
+    """
+    block = data.split.train
+    t = np.flatnonzero(data.usable[block.start : block.stop]) + block.start
     chosen = t[np.linspace(0, len(t) - 1, min(sampled, len(t))).round().astype(int)]
-    return np.asarray(np.median(data.pictures[chosen], axis=0), np.float32)
+    wide = data.figure.model_copy(update={"limb_width": _BODY_WIDTH, "min_score": 0.0})
+    poses, size = data.poses, data.fit.picture_size
+    bodies = np.stack([draw_figure(poses.xy[i], poses.score[i], poses.topology, size, wide).any(axis=2) for i in chosen])
+    clear = np.where(bodies[..., None], np.nan, data.pictures[chosen].astype(np.float32))
+    never = bodies.sum(axis=0) > len(chosen) - _MIN_CLEAR
+    clear[:, never] = 0
+    stage = np.nanmedian(clear, axis=0).round().astype(np.uint8)
+    return np.asarray(cv2.inpaint(stage, never.astype(np.uint8), 3, cv2.INPAINT_TELEA), np.uint8)
 
 
 def _key(cache: Path) -> str | None:

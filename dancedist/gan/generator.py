@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from dancedist.recipe import GeneratorRecipe
 
 # At the start of training nearly all is backdrop.
-_MASK_BIAS = 2.0
+_MASK_BIAS = 0.0
 
 
 class ResidualBlock(nn.Module):

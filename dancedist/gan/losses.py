@@ -61,7 +61,8 @@ class Perceptual(nn.Module):
 
 def _vgg_slices(backbone: Backbone, state: dict[str, Tensor]) -> nn.ModuleList:
     """VGG cut after relu1_1, relu2_1, ... relu5_1."""
-    slices, part, index = nn.ModuleList(), [], 0
+    slices, index = nn.ModuleList(), 0
+    part: list[nn.Module] = []
     for stage, convolutions in enumerate(_STAGES[backbone]):
         if stage:
             part.append(nn.MaxPool2d(2))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dancedist.gan.losses import Perceptual
 from dancedist.gan.step import LossWeights, discriminator_losses, generator_losses, judged_input, rollout
-from dancedist.pairs import TargetData, median_picture, to_tensor
+from dancedist.pairs import TargetData, empty_stage, to_tensor
 from dancedist.progress import Advance, silent
 from dancedist.recipe import Recipe
 from dancedist.training.pictures import plot_losses, write_samples
@@ -89,7 +89,7 @@ class Trainer:
             d = discriminator_losses(state.discriminator, fake.detach(), real)
         for optimiser, losses in ((state.generator_optimiser, g), (state.discriminator_optimiser, d)):
             optimiser.zero_grad(set_to_none=True)
-            torch.stack(list(losses.values())).sum().backward()
+            torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
             optimiser.step()
         state.ema.update_parameters(state.generator)
         state.step += 1
@@ -129,7 +129,7 @@ def uses_bf16(precision: str, device: torch.device) -> bool:
     if precision != "auto":
         return precision == "bf16"
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
@@ -148,7 +148,7 @@ def _perceptual(recipe: Recipe, device: torch.device) -> Perceptual | None:
 def _backdrop(data: TargetData, recipe: Recipe) -> Tensor | None:
     if not recipe.generator.backdrop:
         return None
-    return to_tensor(median_picture(data).round().astype(np.uint8)[None])[0]
+    return to_tensor(empty_stage(data)[None])[0]
 
 
 def _cut_log(path: Path, steps_done: int) -> None:

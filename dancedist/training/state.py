@@ -48,7 +48,7 @@ def new_state(recipe: Recipe, backdrop_3HW: Tensor | None, device: torch.device)
         channels = 12 if t.temporal else 6
         discriminator = Discriminator(channels, d.filters, d.layers, d.scales).to(device)
     adam = [torch.optim.Adam(n.parameters(), t.learning_rate, t.betas) for n in (generator, discriminator)]
-    ema = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(t.ema_decay))
+    ema = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(t.ema_decay))  # type: ignore[no-untyped-call]
     return TrainingState(generator, discriminator, adam[0], adam[1], ema)
 
 

@@ -23,7 +23,14 @@ def tiny_recipe() -> Recipe:
     return parse_recipe(
         {
             "data": {"gap_s": 0.1, "min_train_frames": 8},
-            "generator": {"pixels": 48 * 64, "filters": 4, "downsamplings": 2, "blocks": 1, "patch": 2, "backdrop": True},
+            "generator": {
+                "pixels": 48 * 64,
+                "filters": 4,
+                "downsamplings": 2,
+                "blocks": 1,
+                "patch": 2,
+                "backdrop": True,
+            },
             "discriminator": {"filters": 4, "layers": 2},
             "losses": {"perceptual_backbone": "none", "l1": 10.0},
             "training": {
