@@ -1,0 +1,133 @@
+"""Frames -> an MP4 file: H.264 High, yuv420p, BT.709, with another file's sound; whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import av
+import cv2
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation, VideoReformatter
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from dancedist.errors import Notice
+from dancedist.video.audio import Soundtrack
+
+# What MP4 has a place for; it would drop any other key without a word.
+METADATA_KEYS = {"title", "artist", "comment", "copyright", "date", "description", "genre", "keywords"}
+BEST_CHROMA = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
+
+
+class FilmWriter:
+    """Writes frames of one size at a constant rate: `with FilmWriter(...) as film: film.write(frame)`.
+
+    The file appears at the end of the block, whole; after an exception nothing is left. An odd side is padded
+    by repeating the edge. `crf` and `speed` are x264's. The sound of `audio_from` is laid so that its first
+    frame is the film's, and ends with the film. `notices` says what became of it.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        fps: Fraction,
+        *,
+        crf: int,
+        speed: str,
+        audio_from: Path | None = None,
+        metadata: dict[str, str] | None = None,
+    ) -> None:
+        assert fps > 0
+        assert set(metadata or {}) <= METADATA_KEYS, metadata
+        self.notices: tuple[Notice, ...] = ()
+        self.frames = 0
+        self._path, self._fps, self._audio_from = path, fps, audio_from
+        self._options = {"crf": str(crf), "preset": speed, "profile": "high", "8x8dct": "1"}
+        self._metadata = metadata or {}
+        self._partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        self._reformatter = VideoReformatter()
+        self._stream: VideoStream | None = None
+        self._sound: Soundtrack | None = None
+
+    def __enter__(self) -> Self:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = av.open(str(self._partial.absolute()), "w", format="mp4", options={"movflags": "+faststart"})
+        self._file.metadata.update(self._metadata)
+        return self
+
+    def write(self, frame: NDArray[np.uint8]) -> None:
+        """Append a frame, uint8 RGB (H, W, 3); all are of the first one's size."""
+        height, width = frame.shape[:2]
+        even = np.asarray(cv2.copyMakeBorder(frame, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE), np.uint8)
+        stream = self._stream or self._begun(even.shape[1], even.shape[0])
+        assert (stream.width, stream.height) == even.shape[1::-1], "the frames of a film are of one size"
+        self._file.mux(stream.encode(self._coded(even)))
+        self.frames += 1
+        if self._sound is not None:
+            self._sound.advance(self.frames / self._fps)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                assert self._stream is not None, "a film of no frames"
+                self._file.mux(self._stream.encode(None))
+            self._close()
+            if kind is None:
+                os.replace(self._partial, self._path)
+        finally:
+            self._partial.unlink(missing_ok=True)
+
+    def _begun(self, width: int, height: int) -> VideoStream:
+        stream = self._file.add_stream("libx264", rate=self._fps, width=width, height=height, options=self._options)
+        context = stream.codec_context
+        context.pix_fmt, context.time_base = "yuv420p", 1 / self._fps
+        context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
+        context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+        self._stream = stream
+        if self._audio_from is not None:
+            self._sound = Soundtrack(self._file, self._audio_from)
+            self.notices = self._sound.notices
+        return stream
+
+    def _coded(self, frame: NDArray[np.uint8]) -> VideoFrame:
+        coded = self._reformatter.reformat(
+            VideoFrame.from_ndarray(frame, format="rgb24"),
+            format="yuv420p",
+            dst_colorspace=Colorspace.ITU709,
+            dst_color_range=ColorRange.MPEG,
+            interpolation=BEST_CHROMA,
+            threads=1,
+        )
+        coded.color_primaries, coded.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+        coded.pts, coded.time_base, coded.duration = self.frames, 1 / self._fps, 1
+        return coded
+
+    def _close(self) -> None:
+        if self._sound is not None:
+            self._sound.close()
+        self._file.close()
+
+
+def write_film(
+    path: Path,
+    frames: Iterable[NDArray[np.uint8]],
+    fps: Fraction,
+    *,
+    crf: int,
+    speed: str,
+    audio_from: Path | None = None,
+    metadata: dict[str, str] | None = None,
+) -> tuple[Notice, ...]:
+    """Write all frames (uint8 RGB, one size) as a film; see `FilmWriter`. What became of the sound is told."""
+    with FilmWriter(path, fps, crf=crf, speed=speed, audio_from=audio_from, metadata=metadata) as film:
+        for frame in frames:
+            film.write(frame)
+    return film.notices

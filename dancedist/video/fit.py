@@ -1,0 +1,59 @@
+"""How a frame of any aspect lies in the network's picture: scaled evenly, padded at the edges, never squashed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Frame of `frame_size` (width, height) inside a picture of `picture_size`: scaled, then shifted.
+
+    `inner_size` is the scaled frame, `offset` its left upper corner in the picture. The padding is less than
+    one `multiple` a side.
+    """
+
+    frame_size: tuple[int, int]
+    picture_size: tuple[int, int]
+    inner_size: tuple[int, int]
+    offset: tuple[int, int]
+
+    def to_picture(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """uint8 (H, W, 3) frame -> (h, w, 3) picture; the padding repeats the edge."""
+        shrinks = self.inner_size[0] < self.frame_size[0]
+        inner = cv2.resize(frame, self.inner_size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+        (left, top), (w, h) = self.offset, self.picture_size
+        right, bottom = w - left - self.inner_size[0], h - top - self.inner_size[1]
+        return np.asarray(cv2.copyMakeBorder(inner, top, bottom, left, right, cv2.BORDER_REPLICATE), np.uint8)
+
+    def to_frame(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """uint8 (h, w, 3) picture -> (H, W, 3) frame, the padding cut off."""
+        (left, top), (w, h) = self.offset, self.inner_size
+        inner = picture[top : top + h, left : left + w]
+        if self.inner_size == self.frame_size:
+            return np.ascontiguousarray(inner)
+        grows = self.inner_size[0] < self.frame_size[0]
+        return np.asarray(
+            cv2.resize(inner, self.frame_size, interpolation=cv2.INTER_LANCZOS4 if grows else cv2.INTER_AREA), np.uint8
+        )
+
+    def points_to_picture(self, xy: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(..., 2) px of the frame -> px of the picture. Pixel centres are at whole numbers."""
+        scale = np.array(self.inner_size, np.float32) / np.array(self.frame_size, np.float32)
+        return np.asarray((xy + 0.5) * scale - 0.5 + np.array(self.offset, np.float32), np.float32)
+
+
+def fit(frame_size: tuple[int, int], pixels: int, multiple: int) -> Fit:
+    """Largest picture of about `pixels` area whose sides are divisible by `multiple` (2^downsamplings)."""
+    width, height = frame_size
+    scale = sqrt(pixels / (width * height))
+    picture = tuple(max(multiple, round(side * scale / multiple) * multiple) for side in frame_size)
+    even = min(picture[0] / width, picture[1] / height)
+    inner = (min(picture[0], max(1, round(width * even))), min(picture[1], max(1, round(height * even))))
+    offset = ((picture[0] - inner[0]) // 2, (picture[1] - inner[1]) // 2)
+    return Fit(frame_size, (picture[0], picture[1]), inner, offset)
