@@ -1,0 +1,123 @@
+"""A dancer beside two baselines on the same frames: what `evaluate` and `demo` measure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dancedist.bundle import Bundle
+from dancedist.figure.face import Box, body_box, face_box
+from dancedist.metrics.baselines import mean_frame, nearest_frames
+from dancedist.metrics.image import Frames, Lpips
+from dancedist.metrics.report import Report, summarise
+from dancedist.metrics.score import Redetect, Truth, score_frames
+from dancedist.pose.detect import PeopleDetector
+from dancedist.pose.sequence import PoseSequence
+from dancedist.pose.track import follow
+from dancedist.progress import progress
+from dancedist.recipe import PoseRecipe
+from dancedist.render.film import render_pictures
+from dancedist.training.target import Target
+from dancedist.video.decode import read_frame_at, read_frames
+from dancedist.weights import load_backbone
+
+DANCER, NEAREST, MEAN = "dancer", "nearest frame", "mean frame"
+# Longer blocks are scored on their first frames: all of them are held in memory.
+MAX_FRAMES = 400
+
+Rgb = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Rendition:
+    """Frames of every method for the same poses, (T, H, W, 3) in the target's size."""
+
+    poses: PoseSequence
+    methods: dict[str, Rgb]
+
+
+def redetector(recipe: PoseRecipe) -> Redetect:
+    """Finds the dancer on frames as `poses` does, unsmoothed: (T, K, 2) px and (T, K)."""
+    detector = PeopleDetector(recipe)
+
+    def redetect(frames: Frames) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        size = recipe.segment_frames
+        starts = range(0, len(frames), size)
+        people = [detector.segment(frames[t] for t in range(s, min(s + size, len(frames)))) for s in starts]
+        xy, score, _ = follow(people)
+        return xy, score
+
+    return redetect
+
+
+def renditions(bundle: Bundle, target: Target, poses: PoseSequence, label: str) -> Rendition:
+    """The dancer and both baselines in `poses`, px of the target's frame.
+
+    The baselines know the training block alone: its frame nearest by pose, and the mean of its frames.
+    """
+    with progress(f"rendering {label}", len(poses)) as advance:
+        rendered = np.stack([bundle.fit.to_frame(p) for p in render_pictures(bundle, poses, advance)])
+    block = target.data.split.train
+    known = np.flatnonzero(target.data.usable[block.start : block.stop]) + block.start
+    train = PoseSequence(target.poses.xy[known], target.poses.score[known], poses.topology, poses.fps, poses.size)
+    nearest = known[nearest_frames(train, poses)]
+    mean = mean_frame(read_frames(target.video, block.start, block.stop))
+    methods = {
+        DANCER: rendered,
+        NEAREST: _frames_at(target, nearest),
+        MEAN: np.broadcast_to(mean, rendered.shape),
+    }
+    return Rendition(poses, methods)
+
+
+def held_out(target: Target) -> tuple[PoseSequence, Rgb]:
+    """Poses and true frames (T, H, W, 3) of the target's test block, up to MAX_FRAMES, from its first dancer on."""
+    block = target.data.split.test
+    usable = np.flatnonzero(target.data.usable[block.start : block.stop])
+    start = block.start + int(usable[0]) if len(usable) else block.start
+    stop = min(block.stop, start + MAX_FRAMES)
+    return target.poses.slice(start, stop), filled(read_frames(target.video, start, stop))
+
+
+def perceptual_metric() -> Lpips:
+    """LPIPS on AlexNet. Raises WeightsMissing."""
+    return Lpips(load_backbone("lpips-alexnet"))
+
+
+def filled(frames: Iterable[Rgb | None]) -> Rgb:
+    """Stack frames; one that does not decode repeats the one before (it has no pose, so it is not scored)."""
+    shown: list[Rgb] = []
+    for frame in frames:
+        shown.append(shown[-1] if frame is None else frame)
+    return np.stack(shown)
+
+
+def score(
+    rendition: Rendition,
+    true_poses: PoseSequence,
+    frames: Rgb | None,
+    redetect: Redetect,
+    lpips: Lpips | None,
+    label: str,
+) -> Report:
+    """Every metric of every method. `true_poses` in px of the frames; without `frames` poses alone are scored."""
+    truth = Truth(true_poses)
+    if frames is not None:
+        boxes = _boxes(true_poses)
+        truth = Truth(true_poses, frames, [body for body, _ in boxes], [face for _, face in boxes])
+    with progress(f"measuring {label}", len(true_poses)) as advance:
+        return summarise(score_frames(rendition.methods, truth, redetect, lpips, advance=advance))
+
+
+def _boxes(poses: PoseSequence) -> list[tuple[Box | None, Box | None]]:
+    pairs = zip(poses.xy, poses.score, strict=True)
+    return [(body_box(xy, s, poses.topology, poses.size), face_box(xy, s, poses.topology)) for xy, s in pairs]
+
+
+def _frames_at(target: Target, frames: NDArray[np.int64]) -> Rgb:
+    wanted = sorted(set(frames.tolist()))
+    found = dict(zip(wanted, read_frame_at(target.video, wanted), strict=True))
+    return np.stack([f for t in frames.tolist() if (f := found[t]) is not None])

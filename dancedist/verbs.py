@@ -1,0 +1,88 @@
+"""The command line's verbs as plain functions, with progress."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from dancedist import evaluation as ev
+from dancedist import weights
+from dancedist.bundle import Bundle, load_bundle
+from dancedist.errors import FileInvalid
+from dancedist.footage import TargetReport, assess, require_fit, sample_frames
+from dancedist.metrics.report import Report
+from dancedist.pose.extract import extract, extract_to
+from dancedist.pose.sequence import PoseSequence
+from dancedist.progress import progress
+from dancedist.provenance import film_metadata
+from dancedist.recipe import Recipe, file_sha256
+from dancedist.render.film import Film, render_film
+from dancedist.training.target import Target, load_target, train_dancer
+from dancedist.video.probe import Video, probe
+from dancedist.weights.catalogue import Weights
+
+__all__ = ["evaluate", "fetch_weights", "find_poses", "known_weights", "look_at", "render", "require_fit", "train"]
+
+# Weights that belong together.
+GROUPS = {"evaluation": ("lpips-alexnet",), "quick": ("lpips-alexnet", "vgg16")}
+
+
+def look_at(video: Path, recipe: Recipe, as_target: bool) -> tuple[Video, TargetReport | None]:
+    """What a file holds, and whether it will do as a target."""
+    found = probe(video, recipe.video)
+    if not as_target:
+        return found, None
+    with progress(f"poses of {video.name}", found.frames) as advance:
+        poses = extract(video, recipe.video, recipe.pose, advance)
+    return found, assess(found, poses, sample_frames(found), recipe.data)
+
+
+def find_poses(video: Path, out: Path, recipe: Recipe) -> PoseSequence:
+    """Poses of a video in a Parquet file."""
+    found = probe(video, recipe.video)
+    with progress(f"poses of {video.name}", found.frames) as advance:
+        return extract_to(video, out, recipe.video, recipe.pose, advance)
+
+
+def train(video: Path, out: Path, name: str, recipe: Recipe) -> tuple[Target, Bundle]:
+    """Train a dancer; works in `out`/target, leaves the bundle in `out`/dancer."""
+    target = load_target(video, recipe, out / "target")
+    return target, train_dancer(target, recipe, name, out / "target", out / "dancer")
+
+
+def render(dancer: Path, source: Path, out: Path) -> Film:
+    """Render a source with a dancer; poses are found as for the dancer's own."""
+    bundle = load_bundle(dancer)
+    recipe = bundle.dancer.recipe
+    video = probe(source, recipe.video)
+    with progress(f"poses of {source.name}", video.frames) as advance:
+        poses = extract(source, recipe.video, recipe.pose, advance)
+    with progress(f"rendering {out.name}", len(poses)) as advance:
+        return render_film(bundle, video, poses, out, recipe.video, film_metadata(bundle.dancer), advance)
+
+
+def evaluate(dancer: Path, target_video: Path, work: Path) -> Report:
+    """A dancer on its target's test block. Raises FileInvalid for another film than the one it was trained on."""
+    bundle = load_bundle(dancer)
+    made = bundle.dancer.provenance
+    if (got := file_sha256(target_video)) != made.video_sha256:
+        expected = f"{made.video}, sha256 {made.video_sha256[:16]}"
+        raise FileInvalid("is not what the dancer was trained on", file=target_video, expected=expected, got=got[:16])
+    target = load_target(target_video, bundle.dancer.recipe, work)
+    poses, frames = ev.held_out(target)
+    shown = ev.renditions(bundle, target, poses, "the held-out block")
+    redetect = ev.redetector(bundle.dancer.recipe.pose)
+    return ev.score(shown, poses, frames, redetect, ev.perceptual_metric(), "the held-out block")
+
+
+def fetch_weights(name: str) -> None:
+    """Fetch weights, or a group of them, into the cache. Raises WeightsMissing."""
+    for entry in GROUPS.get(name, (name,)):
+        weights.ensure(entry)
+
+
+def known_weights() -> Iterator[tuple[Weights, str | None]]:
+    """Every entry, and where its file is."""
+    for entry in weights.entries():
+        found = weights.find(entry.name)
+        yield entry, None if found is None else str(found)
