@@ -1,0 +1,127 @@
+"""Every nasty file through the real command line: a result with warnings or one clear error, bounded and whole."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from dancedist.pose.sequence import read_poses
+
+pytestmark = [pytest.mark.slow, pytest.mark.footage]
+
+LIMIT_S, LIMIT_GB = 60, 2.0
+# File -> the slug of its error, or None and slugs of which one must be among its warnings.
+POSES: dict[str, tuple[str | None, tuple[str, ...]]] = {
+    "two_people_12s.mp4": (None, ("several-people",)),
+    "leaves_frame_vp9_8s.mp4": (None, ("dancer-absent",)),
+    "portrait_60fps_vp9_2s.mp4": (None, ("several-people",)),
+    "no_person_animation_10s.mp4": (None, ("dancer-absent",)),
+    "rotated90_metadata_4s.mp4": (None, ()),
+    "vfr_odd_size_yuv444_6s.mp4": (None, ()),
+    "hevc_10bit_no_audio_3s.mp4": (None, ()),
+    "truncated_60pct.mp4": (None, ("cut-off",)),
+    "bitflips.mp4": (None, ("undecodable",)),
+    "one_frame.mp4": (None, ()),
+    "audio_only.mp4": ("video-unreadable", ()),
+    "empty.mp4": ("video-unreadable", ()),
+    "not_a_video.mp4": ("video-unreadable", ()),
+    "bomb_16000x8000.mp4": ("video-too-large", ()),
+}
+# What no dancer can be trained on, and why.
+NO_TARGETS = {
+    "no_person_animation_10s.mp4": "footage-unfit",
+    "one_frame.mp4": "footage-unfit",
+    "bitflips.mp4": "footage-unfit",
+    "audio_only.mp4": "video-unreadable",
+    "empty.mp4": "video-unreadable",
+    "not_a_video.mp4": "video-unreadable",
+    "bomb_16000x8000.mp4": "video-too-large",
+}
+
+
+@dataclass(frozen=True)
+class Ran:
+    code: int
+    stderr: str
+    seconds: float
+    peak_gb: float
+
+
+def dancedist(*args: str | Path) -> Ran:
+    """Run a verb as a user does; peak memory as the kernel counts it."""
+    started, environment = time.monotonic(), {**os.environ, "COLUMNS": "200"}
+    command = [sys.executable, "-m", "dancedist", *map(str, args)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)
+    assert process.stderr is not None
+    told: list[str] = []
+    reader = threading.Thread(target=lambda: told.extend(process.stderr or ()))
+    reader.start()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    reader.join()
+    return Ran(process.returncode, "".join(told), time.monotonic() - started, usage.ru_maxrss / 1e6)
+
+
+def check_bounds(ran: Ran) -> None:
+    assert ran.seconds < LIMIT_S
+    assert ran.peak_gb < LIMIT_GB
+    assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize("name", POSES)
+def test_probe(footage: Path, name: str) -> None:
+    ran = dancedist("probe", footage / "nasty" / name)
+    check_bounds(ran)
+    slug = POSES[name][0]
+    assert ran.code == (2 if slug else 0)
+    if slug:
+        assert f"[{slug}]" in ran.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("name", POSES)
+def test_poses(footage: Path, tmp_path: Path, name: str) -> None:
+    out = tmp_path / "poses.parquet"
+    ran = dancedist("poses", footage / "nasty" / name, "--out", out)
+    check_bounds(ran)
+    slug, warnings = POSES[name]
+    if slug:
+        assert ran.code == 2
+        assert f"[{slug}]" in ran.stderr.splitlines()[-1]
+        assert list(tmp_path.iterdir()) == []
+        return
+    assert ran.code == 0
+    assert [p.name for p in tmp_path.iterdir()] == [out.name]
+    slugs = {n.slug for n in read_poses(out).notices}
+    assert set(warnings) <= slugs, slugs
+    if name == "one_frame.mp4":
+        assert len(read_poses(out)) == 1
+
+
+@pytest.mark.parametrize("name", NO_TARGETS)
+def test_what_cannot_be_a_target_is_refused_before_training(footage: Path, tmp_path: Path, name: str) -> None:
+    source = footage / "source_b_rooftop_8s.mp4"
+    ran = dancedist("demo", "--target", footage / "nasty" / name, "--source", source, "--out", tmp_path / "run")
+    check_bounds(ran)
+    assert ran.code == 2
+    assert f"[{NO_TARGETS[name]}]" in ran.stderr.splitlines()[-1]
+    assert not (tmp_path / "run" / "dancer").exists()
+
+
+TARGETS = [name for name in POSES if name not in NO_TARGETS]
+SHORT = "[training]\nmax_steps = 2\n"
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_the_rest_trains(footage: Path, tmp_path: Path, name: str) -> None:
+    recipe = tmp_path / "short.toml"
+    recipe.write_text(SHORT)
+    ran = dancedist("train", footage / "nasty" / name, "--out", tmp_path / "run", "--recipe", recipe)
+    assert ran.code == 0, ran.stderr
+    assert (tmp_path / "run" / "dancer" / "generator.safetensors").exists()

@@ -1,0 +1,259 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rtmlib import YOLOX, RTMPose
+
+from dancedist import weights
+from dancedist.errors import FileInvalid, RecipeInvalid, WeightsMissing
+from dancedist.pose import detect
+from dancedist.pose.detect import People, PeopleDetector, _Crowd, _distinct, _Person, _windows
+from dancedist.pose.sequence import torso_px
+from dancedist.recipe import PoseRecipe
+from dancedist.synthetic import TARGET_TEST
+
+EVERY = 10
+SIZE = (640, 480)
+Box = tuple[float, float, float, float]
+
+
+@dataclass
+class Stage:
+    """Stands in for the networks: frame t is filled with t, and who is there at t is known.
+
+    `people` maps a name to {t: box}; the detector sees those of `seen_by_detector`, the pose network everybody.
+    """
+
+    people: dict[str, dict[int, Box]]
+    hidden: set[str] = field(default_factory=set)
+    detections: list[int] = field(default_factory=list)
+    ghosts: dict[int, Box] = field(default_factory=dict)
+
+    def boxes(self, frame: np.ndarray) -> np.ndarray:
+        t = int(frame[0, 0, 0])
+        if frame.shape[:2] != SIZE[::-1]:
+            return np.zeros((0, 4), np.float32)
+        self.detections.append(t)
+        there = [at[t] for name, at in self.people.items() if t in at and name not in self.hidden]
+        return np.array([*there, *([self.ghosts[t]] if t in self.ghosts else [])], np.float32).reshape(-1, 4)
+
+    def pose(self, frame: np.ndarray, box: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        t = int(frame[0, 0, 0])
+        near = [at[t] for at in self.people.values() if t in at and detect._iou(box, np.array(at[t])) > 0.2]
+        if not near:
+            return np.full((26, 2), np.nan, np.float32), np.zeros(26, np.float32)
+        x0, y0, x1, y1 = max(near, key=lambda b: detect._iou(box, np.array(b)))
+        spread = np.linspace(0, 1, 26)
+        xy = np.stack([x0 + (x1 - x0) * (spread * 7 % 1), y0 + (y1 - y0) * spread], axis=-1)
+        return xy.astype(np.float32), np.full(26, 0.9, np.float32)
+
+    def crowd(self, **settings: object) -> _Crowd:
+        recipe = PoseRecipe.model_validate({"detect_every_frames": EVERY, **settings})
+        return _Crowd(self, self, recipe)  # type: ignore[arg-type]
+
+    def watch(self, frames: int, missing: tuple[int, ...] = (), **settings: object) -> list[list[_Person]]:
+        crowd = self.crowd(**settings)
+        blank = [None if t in missing else np.full((*SIZE[::-1], 3), t, np.uint8) for t in range(frames)]
+        return [crowd.look(frame, t) for t, frame in enumerate(blank)]
+
+
+def walk(x: float, frames: range, speed: float = 2, height: float = 300) -> dict[int, Box]:
+    return {t: (x + speed * t, 100, x + speed * t + height / 3, 100 + height) for t in frames}
+
+
+def tracks(seen: list[list[_Person]]) -> list[list[int]]:
+    return [[p.track for p in row] for row in seen]
+
+
+def test_the_detector_runs_now_and_then_and_poses_lead_from_frame_to_frame() -> None:
+    stage = Stage({"a": walk(50, range(40), speed=6)})
+    seen = stage.watch(40)
+    assert tracks(seen) == [[0]] * 40
+    assert stage.detections == [0, 10, 20, 30]
+    assert abs(seen[39][0].xy[:, 0].min() - 284) < 8
+
+
+def test_who_walks_in_and_out_is_a_track_of_their_own() -> None:
+    stage = Stage({"a": walk(50, range(60)), "b": walk(400, range(23, 41))})
+    seen = tracks(stage.watch(60))
+    assert seen[29] == [0]
+    assert seen[30:41] == [[0, 1]] * 11
+    assert seen[41:] == [[0]] * 19
+    assert 41 in stage.detections
+
+
+def test_with_nobody_there_every_frame_is_searched() -> None:
+    stage = Stage({"a": walk(50, range(7, 20))})
+    seen = tracks(stage.watch(25))
+    assert seen == [[]] * 7 + [[0]] * 13 + [[]] * 5
+    assert stage.detections == [*range(8), 10, *range(20, 25)]
+
+
+def test_frames_that_did_not_decode_hold_nobody_and_the_person_is_found_again() -> None:
+    stage = Stage({"a": walk(50, range(30), speed=10, height=240)})
+    seen = tracks(stage.watch(30, missing=(4, 5, 6, 7)))
+    assert seen == [[0]] * 4 + [[]] * 4 + [[0]] * 22
+    assert stage.detections == [0, 8, 10, 20]
+
+
+def test_a_jump_that_the_detector_catches_up_with_keeps_the_track() -> None:
+    at = walk(50, range(20), speed=0)
+    # Lost for two frames, and back beside the old place.
+    there = {t: box for t, box in at.items() if t not in (4, 5)}
+    assert tracks(Stage({"a": there}).watch(20)) == [[0]] * 4 + [[]] * 2 + [[0]] * 14
+
+
+def test_the_largest_people_are_kept_up_to_the_cap() -> None:
+    people = {
+        name: walk(x, range(5), 0, 120 + 20 * i)
+        for i, (name, x) in enumerate(zip("abcd", (0, 150, 300, 450), strict=True))
+    }
+    stage = Stage(people)
+    stage.boxes = lambda frame: np.array(sorted((p[0] for p in people.values()), key=lambda b: b[1] - b[3]), np.float32)  # type: ignore[method-assign]
+    seen = stage.watch(5, max_people=2)
+    assert [len(row) for row in seen] == [2] * 5
+    assert sorted(p.box[0] > 200 for p in seen[0]) == [True, True]
+    assert {p.column for p in seen[0]} == {0, 1}
+
+
+def test_a_bright_spot_that_the_detector_takes_for_a_person_is_dropped() -> None:
+    stage = Stage({"a": walk(50, range(20))}, ghosts=dict.fromkeys(range(20), (500, 50, 600, 200)))
+    assert tracks(stage.watch(20)) == [[0]] * 20
+
+
+def test_two_tracks_that_fall_on_one_person_become_one() -> None:
+    at = walk(50, range(3), 0)
+    xy, score = Stage({"a": at}).pose(np.zeros((*SIZE[::-1], 3), np.uint8), np.array(at[0]))
+    stayed = _Person(3, 0, 0, np.array(at[0], np.float32), xy, score, moved=0.1)
+    slipped = _Person(1, 1, 0, np.array(at[0], np.float32), xy + 2, score, moved=0.6)
+    apart = _Person(2, 2, 0, np.array(at[0], np.float32), xy + 90, score, moved=0.9)
+    assert [p.track for p in _distinct([slipped, stayed, apart])] == [2, 3]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 300), (518, 496), (1080, 1920), (1920, 1080)])
+def test_windows_cover_the_frame(size: tuple[int, int]) -> None:
+    covered = np.zeros(size[::-1], bool)
+    for left, top, right, bottom in _windows(*size):
+        assert 0 <= left < right <= size[0] and 0 <= top < bottom <= size[1]
+        covered[top:bottom, left:right] = True
+    assert covered.all()
+
+
+@pytest.fixture(scope="module")
+def dancer() -> list[np.ndarray]:
+    frames = TARGET_TEST.frames()
+    return [next(frames) for _ in range(24)]
+
+
+@pytest.fixture(scope="module")
+def detector() -> PeopleDetector:
+    return PeopleDetector(PoseRecipe(threads=2))
+
+
+def same(a: People, b: People) -> bool:
+    return all(np.array_equal(getattr(a, n), getattr(b, n), equal_nan=n in ("xy", "box")) for n in vars(a))
+
+
+def test_drawn_dancers_are_found_within_a_small_part_of_their_torso(
+    detector: PeopleDetector, dancer: list[np.ndarray]
+) -> None:
+    people = detector.segment(dancer)
+    truth = TARGET_TEST.poses().slice(0, len(dancer))
+    assert people.xy.shape == (len(dancer), 1, 26, 2)
+    assert (people.track == 0).all()
+    error = np.linalg.norm(people.xy[:, 0] - truth.xy, axis=-1) / torso_px(truth)
+    assert error.mean() <= 0.06
+    assert people.score.min() >= 0 and people.score.max() <= 1
+
+
+def test_a_segment_knows_nothing_of_the_one_before_and_threads_change_nothing(
+    detector: PeopleDetector, dancer: list[np.ndarray]
+) -> None:
+    first = detector.segment(dancer[:12])
+    detector.segment(dancer[12:])
+    assert same(detector.segment(dancer[:12]), first)
+    assert same(PeopleDetector(PoseRecipe(threads=1)).segment(dancer[:12]), first)
+    assert same(PeopleDetector(PoseRecipe(threads=2), streams=2).segment(dancer[:12]), first)
+
+
+def test_a_small_person_beside_a_large_one_is_found_too(detector: PeopleDetector, dancer: list[np.ndarray]) -> None:
+    frame = np.full((960, 960, 3), dancer[0][2, 2], np.uint8)
+    frame[240 : 240 + 480, :400] = dancer[0]
+    frame[300:540, 700:900] = dancer[0][::2, ::2]
+    people = detector.segment([frame] * 3)
+    assert ((people.track >= 0).sum(axis=1) >= 2).all()
+    heights = np.sort(people.box[0, :, 3] - people.box[0, :, 1])
+    assert heights[0] < 0.65 * heights[1]
+
+
+def test_nobody_in_noise_in_a_blank_frame_or_in_none(detector: PeopleDetector) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (120, 90, 3), dtype=np.uint8)
+    people = detector.segment([np.zeros((120, 90, 3), np.uint8), None, noise, np.zeros((1, 1, 3), np.uint8)])
+    assert (people.track == -1).all()
+    assert np.isnan(people.xy).all()
+    np.testing.assert_array_equal(people.missing, [False, True, False, False])
+
+
+def test_no_frames(detector: PeopleDetector) -> None:
+    assert detector.segment([]).xy.shape == (0, 1, 26, 2)
+
+
+def test_rtmlib_itself_gives_the_same(detector: PeopleDetector, dancer: list[np.ndarray]) -> None:
+    frame, bgr = dancer[0], np.ascontiguousarray(dancer[0][..., ::-1])
+    finder = YOLOX(str(weights.ensure("person-detector")), model_input_size=detector._finder.model_input_size)
+    poser = RTMPose(str(weights.ensure("pose-halpe26")), model_input_size=detector._poser.model_input_size)
+    box = finder(bgr)[0]
+    np.testing.assert_allclose(detector._finder.boxes(frame)[0], box, atol=0.01)
+    blob, center, scale = detector._poser.preprocess(frame, box)
+    theirs, their_center, their_scale = poser.preprocess(bgr, box)
+    np.testing.assert_array_equal(blob[0], theirs.transpose(2, 0, 1).astype(np.float32))
+    np.testing.assert_array_equal([center, scale], [their_center, their_scale])
+    xy, score = detector._poser.pose(frame, box)
+    their_xy, their_score = poser(bgr, [box])
+    np.testing.assert_allclose(xy, their_xy[0], atol=scale.max() / 512 + 1e-3)
+    np.testing.assert_allclose(score, their_score[0], atol=1e-3)
+
+
+def test_coco17_is_the_first_part_of_halpe26(detector: PeopleDetector, dancer: list[np.ndarray]) -> None:
+    few = PeopleDetector(PoseRecipe(topology="coco17", threads=2)).segment(dancer[:2])
+    np.testing.assert_array_equal(few.xy, detector.segment(dancer[:2]).xy[:, :, :17])
+
+
+def test_networks_may_be_files_and_the_others_are_refused(tmp_path: Path, dancer: list[np.ndarray]) -> None:
+    pose = str(weights.ensure("pose-halpe26"))
+    finder = str(weights.ensure("person-detector"))
+    by_path = PeopleDetector(PoseRecipe(model=pose, detector=finder, backend="onnxruntime"))
+    assert by_path.identity[2:] == ("onnxruntime", "cpu", "f32")
+    assert (by_path.segment(dancer[:2]).track == 0).all()
+    text = tmp_path / "text.onnx"
+    text.write_text("no network")
+    for settings in ({"model": str(text)}, {"detector": str(text)}, {"model": finder}, {"detector": pose}):
+        for backend in ("openvino", "onnxruntime"):
+            with pytest.raises(FileInvalid):
+                PeopleDetector(PoseRecipe.model_validate({**settings, "backend": backend}))
+    with pytest.raises(WeightsMissing):
+        PeopleDetector(PoseRecipe(model=str(tmp_path / "absent.onnx")))
+
+
+def test_a_network_with_too_few_keypoints_is_refused_with_what_to_take() -> None:
+    with pytest.raises(RecipeInvalid, match="rtmw-l"):
+        PeopleDetector(PoseRecipe(topology="wholebody133"))
+
+
+@pytest.fixture
+def no_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Core:
+        def get_property(self, *_: str) -> list[str]:
+            return ["FP32"]
+
+    monkeypatch.setattr("dancedist.pose.runtime.ov.Core", Core)
+
+
+@pytest.mark.usefixtures("no_bf16")
+@pytest.mark.parametrize("backend", ["auto", "openvino", "onnxruntime"])
+def test_bf16_is_refused_where_it_would_be_f32_in_silence(backend: str) -> None:
+    with pytest.raises(RecipeInvalid, match="bf16"):
+        PeopleDetector(PoseRecipe.model_validate({"backend": backend, "precision": "bf16"}))
