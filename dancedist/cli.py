@@ -30,16 +30,21 @@ PoseModel = Annotated[str | None, typer.Option(help="Pose network: a weights nam
 Video = Annotated[Path, typer.Argument(help="A video file.", show_default=False)]
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dancedist {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def start(
-    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version and exit.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
+    ] = False,
 ) -> None:
     """Learn a dancer from a few minutes of film and render them dancing somebody else's dance."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     log.setLevel(logging.INFO)
-    if version:
-        Console().print(f"dancedist {__version__}")
-        raise typer.Exit
 
 
 @app.command()

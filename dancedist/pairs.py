@@ -40,8 +40,11 @@ class Split:
 
 
 def split_by_time(frames: int, fps: Fraction, recipe: DataRecipe) -> Split:
-    """Train first, then validation, then test at the end; `gap_s` is left out before each of the latter two."""
-    gap = round(recipe.gap_s * fps)
+    """Train first, then validation, then test at the end; `gap_s` is left out before each of the latter two.
+
+    In a film so short that the gaps would eat it, a gap is a twentieth of it.
+    """
+    gap = round(min(recipe.gap_s * float(fps), frames / 20))
     test = range(frames - max(2, round(frames * recipe.test_fraction)), frames)
     stop = test.start - gap
     validation = range(stop - max(2, round(frames * recipe.validation_fraction)), stop)

@@ -13,6 +13,7 @@ import torch
 from dancedist import __version__
 from dancedist.bundle import Bundle, Dancer, Provenance, load_bundle, save_bundle
 from dancedist.errors import FileInvalid
+from dancedist.footage import assess, require_fit, sample_frames
 from dancedist.pairs import CACHE_VERSION, TargetData, prepare
 from dancedist.pose.extract import extract_to
 from dancedist.pose.sequence import PoseSequence
@@ -45,6 +46,11 @@ def load_target(path: Path, recipe: Recipe, work: Path) -> Target:
     sha256 = file_sha256(path)
     with progress(f"poses of {path.name}", video.frames) as advance:
         poses = extract_to(path, work / "poses.parquet", recipe.video, recipe.pose, advance)
+    report = assess(video, poses, sample_frames(video), recipe.data)
+    require_fit(report)
+    for finding in report.findings:
+        if finding.verdict == "warn":
+            log.warning("warning: %s: %s", path.name, finding.message)
     g = recipe.generator
     placed = fit((video.width, video.height), g.pixels, g.multiple)
     key = fingerprint(sha256, recipe.video.max_frame_pixels, str(placed), CACHE_VERSION)

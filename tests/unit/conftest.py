@@ -62,7 +62,7 @@ def toy_target(tiny_recipe: Recipe) -> TargetData:
     poses = moving_poses()
     pictures = np.full((FRAMES, SIZE[1], SIZE[0], 3), 60, np.uint8)
     for picture, (x, y) in zip(pictures, poses.xy[:, 0].round().astype(int), strict=True):
-        picture[y - 6 : y + 6, x - 6 : x + 6] = (220, 180, 40)
+        picture[y - 2 : y + 3, x - 2 : x + 3] = (220, 180, 40)
     placed = fit(SIZE, tiny_recipe.generator.pixels, tiny_recipe.generator.multiple)
     assert placed.picture_size == SIZE
     split = split_by_time(FRAMES, poses.fps, tiny_recipe.data)

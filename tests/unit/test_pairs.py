@@ -53,7 +53,8 @@ def test_pictures_and_tensors_are_the_same_bytes() -> None:
 
 
 def test_the_empty_stage_holds_nothing_of_the_dancer(toy_target: TargetData) -> None:
-    assert (empty_stage(toy_target) == 60).all()
+    # Painted-in pixels are a little off; the dancer would be off by 120 and more.
+    assert np.abs(empty_stage(toy_target).astype(int) - 60).max() <= 6
 
 
 def filmed(path: Path) -> Path:
