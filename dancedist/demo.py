@@ -90,6 +90,8 @@ def run_demo(recipe: Recipe, out: Path, target_path: Path | None, source_path: P
     Without footage two performers are drawn and filmed, and the transfer is measured against its truth.
     """
     clock, synthetic = Clock(), target_path is None or source_path is None
+    # Told now if it is missing, not after the training.
+    ev.perceptual_metric()
     if target_path is None or source_path is None:
         target_path, source_path = film_performers(out / "footage", recipe)
         clock.lap("filming")

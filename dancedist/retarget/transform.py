@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dancedist.errors import FileInvalid, Notice
 from dancedist.pose.sequence import PoseSequence
@@ -15,6 +16,8 @@ from dancedist.retarget.stats import MIN_SCORE, DepthRange, RetargetStats, groun
 # Beyond far the scale is extrapolated, but to no less and no more than these parts of the scales between.
 _SCALE_LIMITS = (0.5, 2.0)
 _MAX_OUTSIDE = 0.02
+# Percentiles of x between which the dance is said to lie.
+_DANCE_RANGE = (0.5, 99.5)
 
 
 def retarget(
@@ -28,7 +31,8 @@ def retarget(
 
     Every figure is scaled about its ground contact by c (eq. 9: the target's height over the source's, linear
     between far and close) and placed at the target's ground (eqs. 7, 8). x is scaled by c about the medians of
-    x, or about the frames' middles where `recipe.align_x` is off. Guard: a source that moves less in depth than
+    x, or about the frames' middles where `recipe.align_x` is off; a dance that would leave the frame at one side
+    with room at the other is moved as a whole. Guard: a source that moves less in depth than
     the target, both in their own heights, uses only a part of the target's range, about its middle; one that
     stays put is placed there.
 
@@ -52,6 +56,8 @@ def retarget(
     s_x, t_x = (s.median_x, t.median_x) if recipe.align_x else (source_stats.size[0] / 2, target_size[0] / 2)
     xy = np.empty(source.xy.shape, np.float64)
     xy[..., 0] = t_x + scale[:, None] * (source.xy[..., 0] - s_x)
+    if recipe.align_x:
+        xy[..., 0] += _way_into_frame_px(xy[..., 0][source.score >= MIN_SCORE], target_size[0])
     xy[..., 1] = placed[:, None] + scale[:, None] * (source.xy[..., 1] - ground[:, None])
     moved = replace(
         source,
@@ -68,6 +74,18 @@ def _ground_rate(s: DepthRange, t: DepthRange) -> float:
     """Px of the target's ground for a px of the source's: eq. 8's slope, but never more than the dancers' sizes say."""
     by_height = t.height_at(t.middle_y) / s.height_at(s.middle_y)
     return min(t.length / s.length, by_height) if s.length > 0 else by_height
+
+
+def _way_into_frame_px(x: NDArray[np.float64], width: int) -> float:
+    """Least shift that brings the dance's x, px, into the frame; 0 for a dance that is too wide for it."""
+    x = x[np.isfinite(x)]
+    if not len(x):
+        return 0.0
+    low, high = np.percentile(x, _DANCE_RANGE)
+    left, right = float(low), float(width - 1 - high)
+    if left + right < 0:
+        return 0.0
+    return max(0.0, -left) - max(0.0, -right)
 
 
 def _outside(poses: PoseSequence) -> tuple[Notice, ...]:

@@ -23,6 +23,7 @@ from dancedist.retarget.stats import RetargetStats
 from dancedist.training.loop import CODE_VERSION, Trainer
 from dancedist.video.fit import fit
 from dancedist.video.probe import Video, probe
+from dancedist.weights import ensure
 
 log = logging.getLogger("dancedist")
 
@@ -40,8 +41,11 @@ class Target:
 def load_target(path: Path, recipe: Recipe, work: Path) -> Target:
     """Poses and pictures of a target, made in `work` or found there.
 
-    Raises VideoUnreadable, VideoTooLarge, NoDancer, FootageUnfit.
+    Raises VideoUnreadable, VideoTooLarge, NoDancer, FootageUnfit, WeightsMissing.
     """
+    if recipe.losses.perceptual_backbone != "none":
+        # Told now, not after the poses are found.
+        ensure(recipe.losses.perceptual_backbone)
     video = probe(path, recipe.video)
     sha256 = file_sha256(path)
     with progress(f"poses of {path.name}", video.frames) as advance:

@@ -13,7 +13,7 @@ from dancedist.pose.sequence import PoseSequence
 from dancedist.pose.topology import COCO17, HALPE26
 from dancedist.recipe import RetargetRecipe
 from dancedist.retarget.stats import RetargetStats, ground_contact
-from dancedist.retarget.transform import retarget
+from dancedist.retarget.transform import _way_into_frame_px, retarget
 
 RECIPE = RetargetRecipe()
 ANKLES = [HALPE26.index["left_ankle"], HALPE26.index["right_ankle"]]
@@ -169,3 +169,12 @@ def test_other_layouts_and_bodiless_poses_are_refused():
     nobody = replace(TARGET, xy=TARGET.xy * np.nan, score=TARGET.score * 0)
     with pytest.raises(NoDancer):
         onto(TARGET, nobody)
+
+
+@pytest.mark.parametrize(("x", "shift"), [((10, 90), 0), ((-5, 60), 5), ((40, 109), -10), ((-30, 109), 0)])
+def test_a_dance_is_moved_into_the_frame_and_no_further(x, shift):
+    assert _way_into_frame_px(np.repeat(np.array(x, float), 500), 100) == pytest.approx(shift, abs=0.6)
+
+
+def test_nobody_is_moved_nowhere():
+    assert _way_into_frame_px(np.array([np.nan]), 100) == 0
