@@ -97,11 +97,11 @@ def test_a_gap_is_bridged_but_not_filled() -> None:
     assert notices == ()
 
 
-@pytest.mark.parametrize(("gap", "x"), [(PATIENCE_FRAMES + 5, 200), (3, 600)])
-def test_who_comes_back_elsewhere_or_late_may_be_another(gap: int, x: float) -> None:
+@pytest.mark.parametrize(("gap", "x", "height"), [(PATIENCE_FRAMES + 5, 200, 280), (3, 600, 280), (3, 200, 180)])
+def test_who_comes_back_elsewhere_late_or_smaller_may_be_another(gap: int, x: float, height: float) -> None:
     people = segment()
     person(people, 0, range(50), x=200, height=300)
-    person(people, 1, range(50 + gap, 100), x=x, height=280)
+    person(people, 1, range(50 + gap, 100), x=x, height=height)
     xy, _, notices = follow([people])
     assert xy[-1, 0, 0] == x
     assert ("dancer-switch", 50 + gap) in slugs(notices)

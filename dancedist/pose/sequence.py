@@ -1,0 +1,131 @@
+"""One dancer's poses over one video, and the Parquet file that holds them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from dancedist.errors import FileInvalid, Notice
+from dancedist.files import published
+from dancedist.pose.topology import TOPOLOGIES, Topology
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class PoseSequence:
+    """Poses of one dancer: `xy` float32 (T, K, 2) in pixels of the upright frame, `score` float32 (T, K).
+
+    Score is in [0, 1]. Where the dancer is absent, score is 0 and xy NaN. `size` is (width, height) of the
+    frames, `fps` their rate, `fingerprint` says what they were made of and how.
+    """
+
+    xy: NDArray[np.float32]
+    score: NDArray[np.float32]
+    topology: Topology
+    fps: Fraction
+    size: tuple[int, int]
+    notices: tuple[Notice, ...] = ()
+    fingerprint: str = ""
+    model: str = field(default="")
+
+    def __post_init__(self) -> None:
+        k = len(self.topology)
+        assert self.xy.ndim == 3 and self.xy.shape[1:] == (k, 2), self.xy.shape
+        assert self.score.shape == self.xy.shape[:2], (self.score.shape, self.xy.shape)
+
+    def __len__(self) -> int:
+        return len(self.xy)
+
+    @property
+    def present(self) -> NDArray[np.bool_]:
+        """(T,) whether the dancer is there at all."""
+        return np.asarray((self.score > 0).any(axis=1), np.bool_)
+
+    def slice(self, start_frame: int, stop_frame: int) -> PoseSequence:
+        """Frames [start, stop) as a sequence of its own."""
+        return replace(self, xy=self.xy[start_frame:stop_frame], score=self.score[start_frame:stop_frame])
+
+    def points(self, *names: str) -> NDArray[np.float32]:
+        """(T, N, 2) the named keypoints, px."""
+        return self.xy[:, [self.topology.index[n] for n in names]]
+
+
+def torso_lengths(poses: PoseSequence) -> NDArray[np.float32]:
+    """(T,) px from the middle of the shoulders to the middle of the hips; NaN where absent."""
+    p = poses.points("left_shoulder", "right_shoulder", "left_hip", "right_hip")
+    return np.asarray(np.linalg.norm(p[:, :2].mean(axis=1) - p[:, 2:].mean(axis=1), axis=1), np.float32)
+
+
+def torso_px(poses: PoseSequence) -> float:
+    """Median torso length, px: the unit in which joint errors are told."""
+    return float(np.nanmedian(torso_lengths(poses)))
+
+
+def write_poses(poses: PoseSequence, path: Path) -> None:
+    """Write one row a frame; the file appears whole or not at all."""
+    meta = {
+        "version": SCHEMA_VERSION,
+        "topology": poses.topology.name,
+        "fps": str(poses.fps),
+        "size": list(poses.size),
+        "fingerprint": poses.fingerprint,
+        "model": poses.model,
+        "notices": [[n.slug, n.message, n.frame] for n in poses.notices],
+    }
+    k = len(poses.topology)
+    table = pa.table(
+        {
+            "frame": pa.array(np.arange(len(poses), dtype=np.int32)),
+            "present": pa.array(poses.present),
+            "xy": pa.FixedSizeListArray.from_arrays(pa.array(poses.xy.reshape(-1)), 2 * k),
+            "score": pa.FixedSizeListArray.from_arrays(pa.array(poses.score.reshape(-1)), k),
+        }
+    ).replace_schema_metadata({"dancedist": json.dumps(meta)})
+    with published(path) as partial:
+        pq.write_table(table, partial, compression="zstd")
+
+
+def read_poses(path: Path) -> PoseSequence:
+    """Read what `write_poses` wrote. Raises FileInvalid for any other file."""
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise FileInvalid("is no poses file", file=path, expected="Parquet", got=str(error).splitlines()[0]) from error
+    raw = (table.schema.metadata or {}).get(b"dancedist")
+    meta = json.loads(raw) if raw else {}
+    if meta.get("version") != SCHEMA_VERSION:
+        got = f"version {meta['version']}" if meta else "another kind of Parquet"
+        raise FileInvalid("is no poses file", file=path, expected=f"poses version {SCHEMA_VERSION}", got=got)
+    try:
+        return _sequence(table, meta)
+    except (KeyError, ValueError) as error:
+        raise FileInvalid("is no poses file", file=path, expected="whole columns", got=str(error)) from error
+
+
+def _sequence(table: pa.Table, meta: dict[str, Any]) -> PoseSequence:
+    topology = TOPOLOGIES[meta["topology"]]
+    t, k = table.num_rows, len(topology)
+    return PoseSequence(
+        xy=_column(table, "xy").reshape(t, k, 2),
+        score=_column(table, "score").reshape(t, k),
+        topology=topology,
+        fps=Fraction(meta["fps"]),
+        size=(meta["size"][0], meta["size"][1]),
+        notices=tuple(Notice(*n) for n in meta["notices"]),
+        fingerprint=meta["fingerprint"],
+        model=meta["model"],
+    )
+
+
+def _column(table: pa.Table, name: str) -> NDArray[np.float32]:
+    values = table[name].combine_chunks().flatten()
+    return np.array(values.to_numpy(zero_copy_only=False), dtype=np.float32)
