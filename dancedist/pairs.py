@@ -146,7 +146,7 @@ def empty_stage(data: TargetData, sampled: int = 200) -> NDArray[np.uint8]:
     wide = data.figure.model_copy(update={"limb_width": _BODY_WIDTH, "min_score": 0.0})
     poses, size = data.poses, data.fit.picture_size
     drawn = [draw_figure(poses.xy[i], poses.score[i], poses.topology, size, wide) for i in chosen]
-    bodies = np.stack(drawn).any(axis=3)
+    bodies = np.asarray(np.stack(drawn).any(axis=3))
     clear = np.where(bodies[..., None], np.nan, data.pictures[chosen].astype(np.float32))
     never = bodies.sum(axis=0) > len(chosen) - _MIN_CLEAR
     clear[:, never] = 0

@@ -48,20 +48,21 @@ def score_frames(
     redetect: Redetect,
     lpips: Lpips | None = None,
     min_score: float = 0.3,
+    every: int = 1,
     advance: Advance = silent,
 ) -> Scores:
     """Score each method's frames; all methods at once, as the truth's flow and features are had but once.
 
     `methods`: name -> T frames as large as the true ones. `lpips` is needed where `truth.frames` are given.
-    `min_score`: a keypoint under it counts as not seen. `advance` is told T frames in all.
+    `min_score`: a keypoint under it counts as not seen. Poses are compared on all frames, pixels on every
+    `every`th (and the one before it); the others are NaN. `advance` is told of the frames whose pixels are compared.
     """
     assert all(len(frames) == len(truth.poses) for frames in methods.values())
     scores: Scores = {name: _pose_scores(frames, truth.poses, redetect, min_score) for name, frames in methods.items()}
     if truth.frames is None:
-        advance(len(truth.poses))
         return scores
     assert lpips is not None, "true pixels are compared by LPIPS too"
-    for t in range(len(truth.poses)):
+    for t in range(0, len(truth.poses), every):
         for name, numbers in zip(methods, _frame_scores(t, list(methods.values()), truth, lpips), strict=True):
             for metric, value in numbers.items():
                 scores[name].setdefault(metric, np.full(len(truth.poses), np.nan))[t] = value

@@ -102,3 +102,17 @@ def test_frames_of_another_size_are_a_bug(moving: Moving, poses: Poses, lpips: L
     frames = moving(2, 1, 1)
     with pytest.raises(AssertionError):
         score_frames({"g": frames[:, 1:]}, truth_of(frames, poses(2)), finder(poses(2)), lpips)
+
+
+def test_pixels_of_every_second_frame_and_poses_of_all(moving: Moving, poses: Poses, lpips: Lpips) -> None:
+    frames, truth = moving(5, 3, 2), truth_of(moving(5, 3, 2), poses(5))
+    methods = {"g": frames[::-1].copy()}
+    all_of_them = score_frames(methods, truth, finder(poses(5)), lpips)["g"]
+    told: list[int] = []
+    some = score_frames(methods, truth, finder(poses(5)), lpips, every=2, advance=told.append)["g"]
+    assert sum(told) == 3
+    for metric, values in some.items():
+        skipped = slice(5, 5) if metric.startswith(("pose", "missed")) else slice(1, 5, 2)
+        assert np.isnan(values[skipped]).all()
+        kept = np.setdiff1d(np.arange(5), np.arange(5)[skipped])
+        assert np.array_equal(values[kept], all_of_them[metric][kept], equal_nan=True)
