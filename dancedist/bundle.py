@@ -1,4 +1,4 @@
-"""A trained dancer on disk: `generator.safetensors`, `dancer.json`, a card in Markdown, a sample picture."""
+"""A trained dancer on disk: `generator.safetensors`, `dancer.json`, the empty stage, a card, a sample."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -56,6 +59,7 @@ class Dancer(BaseModel):
     frame_size: tuple[int, int]
     stats: dict[str, Any]
     weights_sha256: str = ""
+    stage_sha256: str | None = None
     provenance: Provenance
     metrics: dict[str, Any] = {}
     settling_frames: int | None = None
@@ -68,10 +72,14 @@ class Dancer(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """A dancer that can be rendered: the record and the generator in evaluation mode, on the CPU."""
+    """A dancer that can be rendered: the record and the generator in evaluation mode, on the CPU.
+
+    `stage` is the empty stage in full size, uint8 RGB (H, W, 3), where the recipe has a backdrop.
+    """
 
     dancer: Dancer
     generator: Generator
+    stage: NDArray[np.uint8] | None = None
 
     @property
     def fit(self) -> Fit:
@@ -94,12 +102,22 @@ class Bundle:
         return RetargetStats.from_dict(self.dancer.stats)
 
 
-def save_bundle(folder: Path, dancer: Dancer, weights: dict[str, Tensor], sample: Path | None = None) -> Dancer:
+def save_bundle(
+    folder: Path,
+    dancer: Dancer,
+    weights: dict[str, Tensor],
+    stage: NDArray[np.uint8] | None = None,
+    sample: Path | None = None,
+) -> Dancer:
     """Write the bundle whole or not at all; returns the record with the weights' checksum in it."""
     with published_folder(folder) as partial:
         file = partial / "generator.safetensors"
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, file)
-        dancer = dancer.model_copy(update={"weights_sha256": file_sha256(file)})
+        sums: dict[str, str] = {"weights_sha256": file_sha256(file)}
+        if stage is not None:
+            cv2.imwrite(str(partial / "stage.png"), stage[..., ::-1])
+            sums["stage_sha256"] = file_sha256(partial / "stage.png")
+        dancer = dancer.model_copy(update=sums)
         (partial / "dancer.json").write_text(dancer.model_dump_json(indent=2) + "\n")
         if sample is not None and sample.exists():
             shutil.copyfile(sample, partial / "sample.png")
@@ -110,11 +128,7 @@ def save_bundle(folder: Path, dancer: Dancer, weights: dict[str, Tensor], sample
 def load_bundle(folder: Path) -> Bundle:
     """Read a bundle. Raises FileInvalid for one that is incomplete, altered, or does not match its record."""
     dancer = _read_record(folder / "dancer.json")
-    file = folder / "generator.safetensors"
-    if not file.is_file():
-        raise FileInvalid("is no complete bundle", file=folder, expected="generator.safetensors in it")
-    if (got := file_sha256(file)) != dancer.weights_sha256:
-        raise FileInvalid("was altered", file=file, expected=f"sha256 {dancer.weights_sha256}", got=got)
+    file = _checked(folder / "generator.safetensors", dancer.weights_sha256)
     try:
         weights = load_file(file)
     except SafetensorError as error:
@@ -128,7 +142,26 @@ def load_bundle(folder: Path) -> Bundle:
         odd = sorted({n for n, _ in set(have.items()) ^ set(wanted.items())})
         raise FileInvalid("does not fit its recipe", file=file, got=f"other tensors: {', '.join(odd[:4])}")
     generator.load_state_dict(weights)
-    return Bundle(dancer, generator.eval().requires_grad_(False))
+    return Bundle(dancer, generator.eval().requires_grad_(False), _read_stage(folder, dancer))
+
+
+def _read_stage(folder: Path, dancer: Dancer) -> NDArray[np.uint8] | None:
+    if not dancer.recipe.generator.backdrop:
+        return None
+    file = _checked(folder / "stage.png", dancer.stage_sha256)
+    stage = np.asarray(cv2.imread(str(file)), np.uint8)[..., ::-1]
+    if stage.shape[1::-1] != dancer.frame_size:
+        got = f"{stage.shape[1]}x{stage.shape[0]}"
+        raise FileInvalid("does not fit the frames", file=file, expected="{}x{}".format(*dancer.frame_size), got=got)
+    return np.ascontiguousarray(stage)
+
+
+def _checked(file: Path, sha256: str | None) -> Path:
+    if not file.is_file():
+        raise FileInvalid("is no complete bundle", file=file.parent, expected=f"{file.name} in it")
+    if (got := file_sha256(file)) != sha256:
+        raise FileInvalid("was altered", file=file, expected=f"sha256 {sha256}", got=got)
+    return file
 
 
 def _read_record(file: Path) -> Dancer:

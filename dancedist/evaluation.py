@@ -19,7 +19,7 @@ from dancedist.pose.sequence import PoseSequence
 from dancedist.pose.track import follow
 from dancedist.progress import progress
 from dancedist.recipe import PoseRecipe
-from dancedist.render.film import render_pictures
+from dancedist.render.film import render_frames
 from dancedist.training.target import Target
 from dancedist.video.decode import read_frame_at, read_frames
 from dancedist.weights import load_backbone
@@ -61,9 +61,9 @@ def renditions(bundle: Bundle, target: Target, poses: PoseSequence, label: str) 
     The baselines know the training block alone: its frame nearest by pose, and the mean of its frames.
     """
     with progress(f"rendering {label}", len(poses)) as advance:
-        rendered = np.stack([bundle.fit.to_frame(p) for p in render_pictures(bundle, poses, advance)])
+        rendered = np.stack(list(render_frames(bundle, poses, advance)))
     block = target.data.split.train
-    known = np.flatnonzero(target.data.usable[block.start : block.stop]) + block.start
+    known = target.data.train_frames()
     train = PoseSequence(target.poses.xy[known], target.poses.score[known], poses.topology, poses.fps, poses.size)
     nearest = known[nearest_frames(train, poses)]
     mean = mean_frame(read_frames(target.video, block.start, block.stop))

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -25,9 +24,6 @@ from dancedist.video.fit import Fit
 from dancedist.video.probe import Video
 
 CACHE_VERSION = 1
-# A limb this wide, as a part of the picture's longer side, hides body, clothes and hair.
-_BODY_WIDTH = 0.13
-_MIN_CLEAR = 3
 
 
 @dataclass(frozen=True)
@@ -78,6 +74,11 @@ class TargetData:
         """(N,) every t of the block whose frames t-1 and t are both usable."""
         t = np.arange(block.start + 1, block.stop)
         return t[self.usable[t] & self.usable[t - 1]]
+
+    def train_frames(self) -> NDArray[np.int64]:
+        """(N,) the training block's usable frames."""
+        block = self.split.train
+        return np.flatnonzero(self.usable[block.start : block.stop]) + block.start
 
     def batch(self, t: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Pairs ending at frames `t` -> figures and pictures, float32 (B, 2, 3, h, w) in [-1, 1]."""
@@ -133,25 +134,6 @@ def prepare(
             got=str(train),
         )
     return target
-
-
-def empty_stage(data: TargetData, sampled: int = 200) -> NDArray[np.uint8]:
-    """uint8 (h, w, 3): what is behind the dancer, of frames spread over the training block.
-
-    The median over the frames in which a pixel is clear of the dancer; what never is, is painted in from its edge.
-    """
-    block = data.split.train
-    t = np.flatnonzero(data.usable[block.start : block.stop]) + block.start
-    chosen = t[np.linspace(0, len(t) - 1, min(sampled, len(t))).round().astype(int)]
-    wide = data.figure.model_copy(update={"limb_width": _BODY_WIDTH, "min_score": 0.0})
-    poses, size = data.poses, data.fit.picture_size
-    drawn = [draw_figure(poses.xy[i], poses.score[i], poses.topology, size, wide) for i in chosen]
-    bodies = np.asarray(np.stack(drawn).any(axis=3))
-    clear = np.where(bodies[..., None], np.nan, data.pictures[chosen].astype(np.float32))
-    never = bodies.sum(axis=0) > len(chosen) - _MIN_CLEAR
-    clear[:, never] = 0
-    stage = np.nanmedian(clear, axis=0).round().astype(np.uint8)
-    return np.asarray(cv2.inpaint(stage, never.astype(np.uint8), 3, cv2.INPAINT_TELEA), np.uint8)
 
 
 def _key(cache: Path) -> str | None:

@@ -7,9 +7,6 @@ from torch import Tensor, nn
 
 from dancedist.recipe import GeneratorRecipe
 
-# At the start of training nearly all is backdrop.
-_MASK_BIAS = 0.0
-
 
 class ResidualBlock(nn.Module):
     """x + f(x), f two 3x3 convolutions with instance norm."""
@@ -71,6 +68,10 @@ class Generator(nn.Module):
 
     def forward(self, figure_B3HW: Tensor, last_B3HW: Tensor) -> Tensor:
         """Figure x_t and last picture y'_{t-1} (zeros at the first frame), in [-1, 1] -> y'_t, float32 (B, 3, H, W)."""
+        return self.paint(figure_B3HW, last_B3HW)[0]
+
+    def paint(self, figure_B3HW: Tensor, last_B3HW: Tensor) -> tuple[Tensor, Tensor]:
+        """`forward`, and where it painted: (B, 1, H, W) in [0, 1], 0 where the backdrop shows (1 without one)."""
         x = torch.cat([figure_B3HW, last_B3HW], 1)
         if self.patch == 1:
             out = self.net(x)
@@ -78,9 +79,9 @@ class Generator(nn.Module):
             out = nn.functional.pixel_shuffle(self.net(nn.functional.pixel_unshuffle(x, self.patch)), self.patch)
         out = out.float()
         if self.backdrop is None:
-            return torch.tanh(out)
-        mask = torch.sigmoid(out[:, 3:] - _MASK_BIAS)
-        return mask * torch.tanh(out[:, :3]) + (1 - mask) * self.backdrop
+            return torch.tanh(out), torch.ones_like(out[:, :1])
+        mask = torch.sigmoid(out[:, 3:])
+        return mask * torch.tanh(out[:, :3]) + (1 - mask) * self.backdrop, mask
 
 
 def build_generator(recipe: GeneratorRecipe, backdrop_3HW: Tensor | None) -> Generator:

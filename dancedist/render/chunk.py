@@ -12,6 +12,7 @@ from dancedist.bundle import Bundle
 from dancedist.figure.draw import draw_figure
 from dancedist.pairs import to_pictures, to_tensor
 from dancedist.pose.sequence import PoseSequence
+from dancedist.render.finish import Picture
 from dancedist.render.plan import Chunk
 
 
@@ -29,8 +30,8 @@ def figures(bundle: Bundle, poses: PoseSequence, chunk: Chunk) -> Iterator[NDArr
 
 
 @torch.no_grad()
-def render_chunk(bundle: Bundle, poses: PoseSequence, chunk: Chunk) -> Iterator[NDArray[np.uint8]]:
-    """Pictures uint8 (h, w, 3) of the chunk's frames, the warm-up dropped.
+def render_chunk(bundle: Bundle, poses: PoseSequence, chunk: Chunk) -> Iterator[Picture]:
+    """Pictures of the chunk's frames at the network's size, the warm-up dropped.
 
     Recursive, in float32: y'_t = G(x_t, y'_{t-1}), y' before the first frame is zero (paper, "Temporal Smoothing").
     """
@@ -40,10 +41,11 @@ def render_chunk(bundle: Bundle, poses: PoseSequence, chunk: Chunk) -> Iterator[
     nothing = torch.zeros(1, 3, height, width, device=device)
     last = nothing
     for t, figure in enumerate(figures(bundle, poses, chunk)):
-        picture = bundle.generator(to_tensor(figure[None]).to(device), last)
+        picture, painted = bundle.generator.paint(to_tensor(figure[None]).to(device), last)
         last = picture if temporal else nothing
         if t >= chunk.warm_up:
-            yield to_pictures(picture)[0]
+            mask = painted[0, 0].mul(255).round().to(torch.uint8).cpu().numpy()
+            yield Picture(to_pictures(picture)[0], mask)
 
 
 def last_present(poses: PoseSequence) -> NDArray[np.int64]:

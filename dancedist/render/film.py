@@ -15,6 +15,7 @@ from dancedist.pose.sequence import PoseSequence
 from dancedist.progress import Advance, silent
 from dancedist.recipe import VideoRecipe
 from dancedist.render.chunk import render_chunk
+from dancedist.render.finish import Finish
 from dancedist.render.plan import plan
 from dancedist.retarget.stats import RetargetStats
 from dancedist.retarget.transform import retarget
@@ -57,12 +58,13 @@ def as_danced_by(bundle: Bundle, source_poses: PoseSequence) -> PoseSequence:
     )
 
 
-def render_pictures(bundle: Bundle, poses: PoseSequence, advance: Advance = silent) -> Iterator[NDArray[np.uint8]]:
-    """Pictures (h, w, 3) at the network's size for `poses` in px of the target's frame."""
+def render_frames(bundle: Bundle, poses: PoseSequence, advance: Advance = silent) -> Iterator[NDArray[np.uint8]]:
+    """Frames uint8 (H, W, 3) in the target's size for `poses` in px of the target's frame."""
+    finish = Finish(bundle)
     for chunk in plan(len(poses)):
         for picture in render_chunk(bundle, poses, chunk):
             advance(1)
-            yield picture
+            yield finish(picture)
 
 
 def render_film(
@@ -76,7 +78,7 @@ def render_film(
 ) -> Film:
     """Write the film: the target's size and aspect, the source's length, rate and sound."""
     poses = as_danced_by(bundle, source_poses)
-    frames = (bundle.fit.to_frame(picture) for picture in render_pictures(bundle, poses, advance))
+    frames = render_frames(bundle, poses, advance)
     audio = source.path if source.audio_codec else None
     write_film(out, frames, poses.fps, crf=encoding.crf, speed=encoding.speed, audio_from=audio, metadata=metadata)
     return Film(out, len(poses), bundle.dancer.frame_size, poses.notices)

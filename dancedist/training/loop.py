@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dancedist.gan.losses import Perceptual
 from dancedist.gan.step import LossWeights, discriminator_losses, generator_losses, judged_input, rollout
-from dancedist.pairs import TargetData, empty_stage, to_tensor
+from dancedist.pairs import TargetData, to_tensor
 from dancedist.progress import Advance, silent
 from dancedist.recipe import Recipe
 from dancedist.training.pictures import plot_losses, write_samples
@@ -34,16 +35,22 @@ class Losses:
 
 
 class Trainer:
-    """Runs steps on a state; `folder` holds checkpoint, log, sample pictures and loss plot."""
+    """Runs steps on a state; `folder` holds checkpoint, log, sample pictures and loss plot.
 
-    def __init__(self, data: TargetData, recipe: Recipe, folder: Path, fingerprint: str) -> None:
+    `stage` uint8 (H, W, 3), the empty stage in the film's size, where the recipe has a backdrop.
+    """
+
+    def __init__(
+        self, data: TargetData, recipe: Recipe, folder: Path, fingerprint: str, stage: NDArray[np.uint8] | None = None
+    ) -> None:
         self.data, self.recipe, self.folder, self.fingerprint = data, recipe, folder, fingerprint
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.bf16 = uses_bf16(recipe.training.precision, self.device)
         self.pairs = data.pairs(data.split.train)
         self.steps = total_steps(len(self.pairs), recipe.training)
+        backdrop = None if stage is None else to_tensor(data.fit.to_picture(stage)[None])[0]
         self.perceptual = _perceptual(recipe, self.device)
-        self.state = new_state(recipe, _backdrop(data, recipe), self.device)
+        self.state = new_state(recipe, backdrop, self.device)
         folder.mkdir(parents=True, exist_ok=True)
         load_state(self.state, folder / "state.pt", fingerprint)
         _cut_log(folder / "log.jsonl", self.state.step)
@@ -143,12 +150,6 @@ def _perceptual(recipe: Recipe, device: torch.device) -> Perceptual | None:
     if backbone == "none" or recipe.losses.perceptual == 0:
         return None
     return Perceptual(backbone, load_backbone(backbone), recipe.losses.perceptual_stages).to(device)
-
-
-def _backdrop(data: TargetData, recipe: Recipe) -> Tensor | None:
-    if not recipe.generator.backdrop:
-        return None
-    return to_tensor(empty_stage(data)[None])[0]
 
 
 def _cut_log(path: Path, steps_done: int) -> None:

@@ -20,6 +20,8 @@ from dancedist.pose.sequence import PoseSequence
 from dancedist.progress import progress
 from dancedist.recipe import Recipe, file_sha256, fingerprint
 from dancedist.retarget.stats import RetargetStats
+from dancedist.stage import CODE_VERSION as STAGE_VERSION
+from dancedist.stage import film_stage
 from dancedist.training.loop import CODE_VERSION, Trainer
 from dancedist.video.fit import fit
 from dancedist.video.probe import Video, probe
@@ -73,7 +75,9 @@ def train_dancer(target: Target, recipe: Recipe, name: str, work: Path, out: Pat
     if done is not None:
         log.info("%s is trained already: %s", name, out)
         return done
-    trainer = Trainer(target.data, recipe, work, key)
+    frames = target.data.train_frames()
+    stage = film_stage(target.video, target.poses, frames) if recipe.generator.backdrop else None
+    trainer = Trainer(target.data, recipe, work, key, stage)
     if trainer.state.step:
         log.info("training of %s goes on at step %d of %d", name, trainer.state.step, trainer.steps)
     with progress(f"training {name}", trainer.steps, "steps") as advance:
@@ -100,14 +104,14 @@ def train_dancer(target: Target, recipe: Recipe, name: str, work: Path, out: Pat
         ),
     )
     sample = work / f"sample_{trainer.steps:06d}.png"
-    save_bundle(out, dancer, trainer.state.ema.module.state_dict(), sample)
+    save_bundle(out, dancer, trainer.state.ema.module.state_dict(), stage, sample)
     return load_bundle(out)
 
 
 def training_fingerprint(target: Target, recipe: Recipe) -> str:
     """Of everything that decides the weights."""
     parts = (recipe.figure, recipe.data, recipe.generator, recipe.discriminator, recipe.losses, recipe.training)
-    return fingerprint(target.sha256, target.poses.fingerprint, *parts, CODE_VERSION)
+    return fingerprint(target.sha256, target.poses.fingerprint, *parts, CODE_VERSION, STAGE_VERSION)
 
 
 def _finished(out: Path, key: str) -> Bundle | None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -12,6 +13,7 @@ from dancedist.errors import FileInvalid
 from dancedist.gan.generator import build_generator
 from dancedist.recipe import Recipe, file_sha256
 from dancedist.retarget.stats import RetargetStats
+from dancedist.video.fit import fit
 from tests.unit.conftest import SIZE, moving_poses
 
 
@@ -25,11 +27,15 @@ def make_bundle(folder: Path, recipe: Recipe, **changes: object) -> Dancer:
     plain = {
         "name": "ann", "recipe": recipe, "topology": poses.topology.name, "fps": "25", "frame_size": SIZE,
         "stats": RetargetStats.of(poses).to_dict(), "provenance": made,
-    }  # fmt: skip
+    } | changes  # fmt: skip
     torch.manual_seed(0)
-    backdrop = torch.zeros(3, SIZE[1], SIZE[0]) if recipe.generator.backdrop else None
+    picture = fit(plain["frame_size"], recipe.generator.pixels, recipe.generator.multiple).picture_size
+    backdrop = torch.zeros(3, picture[1], picture[0]) if recipe.generator.backdrop else None
     weights = build_generator(recipe.generator, backdrop).state_dict()
-    return save_bundle(folder, Dancer.model_validate(plain | changes), weights)
+    dancer = Dancer.model_validate(plain)
+    width, height = dancer.frame_size
+    stage = np.random.default_rng(0).integers(0, 255, (height, width, 3), np.uint8)
+    return save_bundle(folder, dancer, weights, stage if recipe.generator.backdrop else None)
 
 
 @pytest.fixture
@@ -45,13 +51,15 @@ def test_what_is_saved_is_loaded(folder: Path, tiny_recipe: Recipe) -> None:
     assert bundle.fit.picture_size == SIZE
     assert bundle.stats == RetargetStats.of(moving_poses())
     assert not bundle.generator.training
+    assert bundle.stage is not None
+    assert np.array_equal(bundle.stage, np.random.default_rng(0).integers(0, 255, (SIZE[1], SIZE[0], 3), np.uint8))
     weights = load_file(folder / "generator.safetensors")
     assert all(torch.equal(weights[k], v) for k, v in bundle.generator.state_dict().items())
     assert "synthetic" in (folder / "README.md").read_text()
 
 
 def test_nothing_in_it_is_pickled(folder: Path) -> None:
-    assert {p.suffix for p in folder.iterdir()} == {".safetensors", ".json", ".md"}
+    assert {p.suffix for p in folder.iterdir()} == {".safetensors", ".json", ".md", ".png"}
 
 
 def test_altered_weights_are_refused(folder: Path) -> None:
@@ -80,7 +88,7 @@ def test_a_record_of_another_kind_is_refused(folder: Path, change: dict[str, obj
         load_bundle(folder)
 
 
-@pytest.mark.parametrize("missing", ["dancer.json", "generator.safetensors"])
+@pytest.mark.parametrize("missing", ["dancer.json", "generator.safetensors", "stage.png"])
 def test_an_incomplete_bundle_is_refused(folder: Path, missing: str) -> None:
     (folder / missing).unlink()
     with pytest.raises(FileInvalid):

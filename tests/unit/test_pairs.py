@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dancedist.errors import FootageUnfit
-from dancedist.pairs import TargetData, empty_stage, prepare, split_by_time, to_pictures, to_tensor
+from dancedist.pairs import TargetData, prepare, split_by_time, to_pictures, to_tensor
 from dancedist.recipe import DataRecipe, FigureRecipe, Recipe
 from dancedist.video.encode import write_film
 from dancedist.video.fit import fit
@@ -50,11 +50,6 @@ def test_batch_is_figures_and_pictures_of_both_frames(toy_target: TargetData) ->
 def test_pictures_and_tensors_are_the_same_bytes() -> None:
     every = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 16, 16, 3)
     assert np.array_equal(to_pictures(to_tensor(every)), every)
-
-
-def test_the_empty_stage_holds_nothing_of_the_dancer(toy_target: TargetData) -> None:
-    # Painted-in pixels are a little off; the dancer would be off by 120 and more.
-    assert np.abs(empty_stage(toy_target).astype(int) - 60).max() <= 6
 
 
 def filmed(path: Path) -> Path:

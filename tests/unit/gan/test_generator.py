@@ -46,6 +46,7 @@ def test_backdrop_shows_where_the_mask_is_closed_and_learns() -> None:
         last.bias[3] = -50
     x = torch.randn(1, 3, 16, 16)
     assert torch.allclose(generator(x, x)[0], backdrop)
+    assert generator.paint(x, x)[1].max() < 1e-6
     generator(x, x).sum().backward()
     assert generator.backdrop is not None
     assert generator.backdrop.grad is not None

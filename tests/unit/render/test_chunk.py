@@ -9,6 +9,7 @@ import torch
 
 from dancedist.bundle import Bundle, load_bundle
 from dancedist.pairs import to_pictures, to_tensor
+from dancedist.pose.sequence import PoseSequence
 from dancedist.recipe import Recipe
 from dancedist.render.chunk import figures, last_present, render_chunk
 from dancedist.render.plan import Chunk, plan
@@ -22,21 +23,25 @@ def bundle(tmp_path: Path, tiny_recipe: Recipe) -> Bundle:
     return load_bundle(tmp_path / "ann")
 
 
+def rendered(bundle: Bundle, poses: PoseSequence, chunk: Chunk) -> np.ndarray:
+    return np.stack([picture.rgb for picture in render_chunk(bundle, poses, chunk)])
+
+
 def test_each_picture_is_made_from_the_float_one_before(bundle: Bundle) -> None:
     poses = moving_poses(5)
     last, expected = torch.zeros(1, 3, 64, 48), []
     for figure in figures(bundle, poses, Chunk(0, 5)):
         last = bundle.generator(to_tensor(figure[None]), last)
         expected.append(to_pictures(last)[0])
-    assert np.array_equal(np.stack(list(render_chunk(bundle, poses, Chunk(0, 5)))), np.stack(expected))
+    assert np.array_equal(rendered(bundle, poses, Chunk(0, 5)), np.stack(expected))
 
 
 def test_warm_up_is_rendered_and_dropped(bundle: Bundle) -> None:
     poses = moving_poses(8)
-    whole = list(render_chunk(bundle, poses, Chunk(0, 8)))
-    warmed = list(render_chunk(bundle, poses, Chunk(5, 8, warm_up=5)))
-    assert np.array_equal(np.stack(whole[5:]), np.stack(warmed))
-    cold = list(render_chunk(bundle, poses, Chunk(5, 8)))
+    whole = rendered(bundle, poses, Chunk(0, 8))
+    warmed = rendered(bundle, poses, Chunk(5, 8, warm_up=5))
+    assert np.array_equal(whole[5:], warmed)
+    cold = rendered(bundle, poses, Chunk(5, 8))
     assert not np.array_equal(cold[0], whole[5])
 
 

@@ -8,12 +8,16 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from dancedist.pairs import TargetData
 from dancedist.recipe import Recipe
 from dancedist.training.loop import Trainer
+from tests.unit.conftest import SIZE
+
+STAGE = np.full((SIZE[1], SIZE[0], 3), 60, np.uint8)
 
 
 class Killed(Exception):
@@ -21,7 +25,7 @@ class Killed(Exception):
 
 
 def train(data: TargetData, recipe: Recipe, folder: Path, die_after: int | None = None) -> Trainer:
-    trainer = Trainer(data, recipe, folder, "key")
+    trainer = Trainer(data, recipe, folder, "key", STAGE)
     left = [die_after]
 
     def advance(done: int) -> None:
@@ -55,8 +59,8 @@ def test_broken_off_anywhere_and_taken_up_it_is_the_same_training(
 
 def test_another_recipe_starts_anew(toy_target: TargetData, tiny_recipe: Recipe, tmp_path: Path) -> None:
     train(toy_target, tiny_recipe, tmp_path)
-    assert Trainer(toy_target, tiny_recipe, tmp_path, "key").state.step == 8
-    assert Trainer(toy_target, tiny_recipe, tmp_path, "other").state.step == 0
+    assert Trainer(toy_target, tiny_recipe, tmp_path, "key", STAGE).state.step == 8
+    assert Trainer(toy_target, tiny_recipe, tmp_path, "other", STAGE).state.step == 0
 
 
 def test_it_learns(toy_target: TargetData, tiny_recipe: Recipe, tmp_path: Path) -> None:
@@ -79,7 +83,7 @@ def test_frame_by_frame_trains_too(toy_target: TargetData, tiny_recipe: Recipe, 
 
 
 def test_no_parameter_is_twice_in_an_optimiser(toy_target: TargetData, tiny_recipe: Recipe, tmp_path: Path) -> None:
-    state = Trainer(toy_target, tiny_recipe, tmp_path, "key").state
+    state = Trainer(toy_target, tiny_recipe, tmp_path, "key", STAGE).state
     pairs = ((state.generator, state.generator_optimiser), (state.discriminator, state.discriminator_optimiser))
     for network, optimiser in pairs:
         held = [p for group in optimiser.param_groups for p in group["params"]]
@@ -90,12 +94,12 @@ def test_no_parameter_is_twice_in_an_optimiser(toy_target: TargetData, tiny_reci
 def test_sigkill_in_mid_training(tmp_path: Path, tiny_recipe: Recipe, toy_target: TargetData) -> None:
     longer = tiny_recipe.training.model_copy(update={"max_steps": 40, "sample_every_steps": 40})
     recipe = tiny_recipe.model_copy(update={"training": longer})
-    torch.save({"target": toy_target, "recipe": recipe}, tmp_path / "job.pt")
+    torch.save({"target": toy_target, "recipe": recipe, "stage": STAGE}, tmp_path / "job.pt")
     code = (
         "import sys, time, torch; from pathlib import Path; from dancedist.training.loop import Trainer\n"
         "job = torch.load(sys.argv[1], weights_only=False); torch.set_num_threads(int(sys.argv[3]))\n"
         "slow = lambda done: time.sleep(float(sys.argv[4]))\n"
-        "Trainer(job['target'], job['recipe'], Path(sys.argv[2]), 'key').run(slow)\n"
+        "Trainer(job['target'], job['recipe'], Path(sys.argv[2]), 'key', job['stage']).run(slow)\n"
     )
 
     def start(folder: Path, pause_s: float) -> subprocess.Popen[bytes]:

@@ -1,0 +1,40 @@
+"""The network's picture -> a frame of the film, with the stage's detail where the network painted nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dancedist.bundle import Bundle
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """What the network gives for a frame: `rgb` uint8 (h, w, 3), `painted` uint8 (h, w), 0 where the stage shows."""
+
+    rgb: NDArray[np.uint8]
+    painted: NDArray[np.uint8]
+
+
+class Finish:
+    """Enlarges pictures to frames of the target's size.
+
+    A small network loses the stage's fine detail, which the dancer's bundle has in full: what enlarging loses of
+    the stage is added where the network left it unpainted. A stage that moves is a blur, and has none to add.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.fit, self.detail = bundle.fit, None
+        if bundle.stage is not None:
+            enlarged = self.fit.to_frame(self.fit.to_picture(bundle.stage))
+            self.detail = bundle.stage.astype(np.float32) - enlarged
+
+    def __call__(self, picture: Picture) -> NDArray[np.uint8]:
+        """-> uint8 (H, W, 3)."""
+        frame = self.fit.to_frame(picture.rgb)
+        if self.detail is None:
+            return frame
+        clear = 1 - self.fit.to_frame(picture.painted).astype(np.float32) / 255
+        return np.asarray((frame + clear[..., None] * self.detail).round().clip(0, 255), np.uint8)

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from dancedist.recipe import Recipe
+from dancedist.stage import body_mask, empty_stage, film_stage
+from dancedist.synthetic import TARGET_TEST
+from dancedist.synthetic.backdrop import paint
+from dancedist.video.encode import write_film
+from dancedist.video.probe import probe
+
+
+def test_what_is_clear_now_and_then_is_seen() -> None:
+    rng = np.random.default_rng(0)
+    stage = rng.integers(0, 255, (40, 50, 3), np.uint8)
+    frames, hidden = np.stack([stage] * 9), np.zeros((9, 40, 50), np.bool_)
+    for i, (frame, body) in enumerate(zip(frames, hidden, strict=True)):
+        body[:, 5 * i : 5 * i + 8] = True
+        frame[body] = 255
+    assert np.array_equal(empty_stage(frames, hidden), stage)
+
+
+def test_what_never_is_clear_is_painted_in() -> None:
+    frames, hidden = np.full((5, 40, 50, 3), 60, np.uint8), np.zeros((5, 40, 50), np.bool_)
+    hidden[:, 10:20, 10:20] = True
+    frames[hidden] = 250
+    assert np.abs(empty_stage(frames, hidden).astype(int) - 60).max() <= 6
+
+
+def test_the_drawn_dancer_vanishes_from_the_film(tmp_path: Path) -> None:
+    poses = TARGET_TEST.poses()
+    chosen = np.arange(0, len(poses), 15)
+    from dancedist.synthetic import film
+
+    some = type(poses)(poses.xy[chosen], poses.score[chosen], poses.topology, Fraction(25), poses.size)
+    shown = film(TARGET_TEST.performer, TARGET_TEST.backdrop, some)
+    write_film(tmp_path / "v.mp4", shown, Fraction(25), crf=12, speed="ultrafast")
+    stage = film_stage(probe(tmp_path / "v.mp4", Recipe().video), some, np.arange(len(some)))
+    empty = paint(TARGET_TEST.backdrop, poses.size)
+    empty = (empty * 255 if empty.max() <= 1.5 else empty).astype(float)
+    # Where the dancer was in the first frame there is brick again.
+    place = body_mask(some, 0)
+    off = np.abs(stage.astype(float) - empty)[place].mean()
+    assert off < 12
