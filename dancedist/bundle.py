@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dancedist.errors import FileInvalid
-from dancedist.files import published_folder
+from dancedist.files import published, published_folder
 from dancedist.gan.generator import Generator, build_generator
 from dancedist.pose.topology import TOPOLOGIES, Topology
 from dancedist.recipe import Recipe, file_sha256
@@ -61,7 +61,7 @@ class Dancer(BaseModel):
     weights_sha256: str = ""
     stage_sha256: str | None = None
     provenance: Provenance
-    metrics: dict[str, Any] = {}
+    metrics: dict[str, dict[str, dict[str, float]]] = {}
     settling_frames: int | None = None
 
     @property
@@ -123,6 +123,14 @@ def save_bundle(
             shutil.copyfile(sample, partial / "sample.png")
         (partial / "README.md").write_text(card(dancer))
     return dancer
+
+
+def record_metrics(folder: Path, metrics: dict[str, dict[str, dict[str, float]]]) -> None:
+    """Note in a bundle how well it did on frames it never saw (what was danced, method, metric); weights stay."""
+    dancer = _read_record(folder / "dancer.json").model_copy(update={"metrics": metrics})
+    for name, text in (("dancer.json", dancer.model_dump_json(indent=2) + "\n"), ("README.md", card(dancer))):
+        with published(folder / name) as partial:
+            partial.write_text(text)
 
 
 def load_bundle(folder: Path) -> Bundle:
@@ -201,7 +209,13 @@ def card(dancer: Dancer) -> str:
         "",
     ]
     if dancer.metrics:
-        lines += ["## On frames it never saw", "", "```json", json.dumps(dancer.metrics, indent=2), "```", ""]
+        lines += ["## On frames it never saw", ""]
+        for danced, methods in dancer.metrics.items():
+            columns = sorted({k for values in methods.values() for k in values})
+            lines += [f"{danced}:", "", f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+            for name, values in methods.items():
+                lines.append(f"| {name} | {' | '.join(str(values.get(k, '-')) for k in columns)} |")
+            lines.append("")
     lines += [
         "## Limits",
         "",

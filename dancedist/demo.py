@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dancedist import evaluation as ev
-from dancedist.bundle import Bundle
+from dancedist.bundle import Bundle, record_metrics
 from dancedist.errors import Notice
 from dancedist.files import published
 from dancedist.metrics.pose import pose_distance_px
-from dancedist.metrics.report import Report, where_it_loses
+from dancedist.metrics.report import Report, means, where_it_loses
 from dancedist.metrics.sheet import contact_sheet
 from dancedist.pose.extract import extract_to
 from dancedist.pose.sequence import PoseSequence, torso_px
@@ -108,6 +108,7 @@ def run_demo(recipe: Recipe, out: Path, target_path: Path | None, source_path: P
     truth = measure_synthetic(outcome, bundle, target, source_poses, out, recipe) if synthetic else None
     if not synthetic:
         measure_footage(outcome, bundle, target, source_poses)
+    record_metrics(out / "dancer", {name: means(report) for name, report in outcome.reports.items()})
     clock.lap("measuring")
     outcome.files["side_by_side"] = write_side_by_side(bundle, source, source_poses, made, out, recipe)
     outcome.files["sheet"] = write_sheet(bundle, source, source_poses, made, truth, out, recipe)

@@ -79,7 +79,7 @@ def test_joints_are_found_where_they_are(run: Path) -> None:
 
 
 def test_a_second_run_does_nothing_again(run: Path) -> None:
-    kept = [run / "dancer" / "dancer.json", run / "target" / "poses.parquet", run / "footage" / "target.mp4"]
+    kept = [run / "dancer" / "generator.safetensors", run / "target" / "poses.parquet", run / "footage" / "target.mp4"]
     before = [p.stat().st_mtime_ns for p in kept]
     again = demo(run.parent)
     assert again.returncode == 0

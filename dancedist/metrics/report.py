@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from dancedist.files import published
 from dancedist.metrics.score import Scores
 
 
@@ -74,6 +74,14 @@ class Report:
         return {"frames": self.frames, "methods": methods}
 
 
+def means(report: Report) -> dict[str, dict[str, float]]:
+    """method -> metric -> mean, rounded as the table shows it; what is undefined is left out."""
+    return {
+        method: {k: round(m.value, METRICS[k].decimals) for k, m in measures.items() if m.frames}
+        for method, measures in report.methods.items()
+    }
+
+
 def summarise(scores: Scores, keep: NDArray[np.bool_] | None = None) -> Report:
     """Means over the frames where a metric is defined; `keep` (T,) picks frames (the seams, say)."""
     lengths = {len(values) for metrics in scores.values() for values in metrics.values()}
@@ -88,13 +96,8 @@ def summarise(scores: Scores, keep: NDArray[np.bool_] | None = None) -> Report:
 
 def write_report(report: Report, path: Path) -> None:
     """Write JSON; the file appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with published(path) as partial:
         partial.write_text(json.dumps(report.to_dict(), indent=2, allow_nan=False) + "\n")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def where_it_loses(report: Report, method: str) -> list[str]:

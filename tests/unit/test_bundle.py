@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dancedist.bundle import Bundle, Dancer, Provenance, load_bundle, save_bundle
+from dancedist.bundle import Bundle, Dancer, Provenance, load_bundle, record_metrics, save_bundle
 from dancedist.errors import FileInvalid
 from dancedist.gan.generator import build_generator
 from dancedist.recipe import Recipe, file_sha256
@@ -56,6 +56,15 @@ def test_what_is_saved_is_loaded(folder: Path, tiny_recipe: Recipe) -> None:
     weights = load_file(folder / "generator.safetensors")
     assert all(torch.equal(weights[k], v) for k, v in bundle.generator.state_dict().items())
     assert "synthetic" in (folder / "README.md").read_text()
+
+
+def test_metrics_are_noted_and_nothing_else(folder: Path) -> None:
+    before = load_bundle(folder).dancer
+    metrics = {"own": {"dancer": {"body_ssim": 0.5}, "mean frame": {"body_ssim": 0.25}}}
+    record_metrics(folder, metrics)
+    after = load_bundle(folder).dancer
+    assert after == before.model_copy(update={"metrics": metrics})
+    assert "| dancer | 0.5 |" in (folder / "README.md").read_text()
 
 
 def test_nothing_in_it_is_pickled(folder: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from dancedist.metrics.report import METRICS, Measure, Report, summarise, table, where_it_loses, write_report
+from dancedist.metrics.report import METRICS, Measure, Report, means, summarise, table, where_it_loses, write_report
 
 NAN = float("nan")
 
@@ -85,3 +85,8 @@ def test_where_it_loses_is_said_with_the_distance(report: Report) -> None:
         "body LPIPS: dancer loses to nearest frame by 0.0200 (0.0800 to 0.0600)"
     ]
     assert [line.split(":")[0] for line in where_it_loses(report, "nearest frame")] == ["body SSIM", "pose dist. px"]
+
+
+def test_means_leave_out_what_is_undefined() -> None:
+    report = Report(2, {"dancer": {"body_ssim": Measure(0.123456, 2), "face_ssim": Measure(float("nan"), 0)}})
+    assert means(report) == {"dancer": {"body_ssim": 0.1235}}
