@@ -11,9 +11,9 @@ import json
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dancedist.errors import RecipeInvalid
 
@@ -119,6 +119,9 @@ class TrainingRecipe(_Part):
     learning_rate: float = Field(2e-4, gt=0)
     betas: tuple[float, float] = (0.5, 0.999)
     decay_from: float = Field(1.0, ge=0, le=1, description="part of training after which the rate falls to 0")
+    shift: float = Field(
+        0.0, ge=0, le=1, description="pairs are rolled by up to this part of the picture, backdrop and all"
+    )
     temporal: bool = Field(True, description="the paper's temporal smoothing; false: frame by frame")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the processor has it")
     ema_decay: float = Field(0.999, ge=0, lt=1)
@@ -140,6 +143,12 @@ class Recipe(_Part):
     discriminator: DiscriminatorRecipe = DiscriminatorRecipe()
     losses: LossRecipe = LossRecipe()
     training: TrainingRecipe = TrainingRecipe()
+
+    @model_validator(mode="after")
+    def _a_shift_needs_a_backdrop(self) -> Self:
+        if self.training.shift and not self.generator.backdrop:
+            raise ValueError("training.shift needs generator.backdrop: the background cannot be shifted with the dancer")
+        return self
 
 
 PRESETS = ("quick", "paper")

@@ -48,9 +48,11 @@ class Generator(nn.Module):
     """G(x_t, y'_{t-1}) of "Everybody Dance Now": the picture for a figure and the last picture.
 
     With `patch` over 1 the network works on patches of that many pixels a side (pixel unshuffle in, shuffle out).
-    With a `backdrop` (3, H, W) it also gives a mask and paints over that picture, which is learned with it: what
-    never moves need not be drawn. The paper has neither (patch 1, no backdrop).
+    With a `backdrop` (3, H, W) it also gives a mask and paints over that picture: what never moves need not be
+    drawn. The paper has neither (patch 1, no backdrop).
     """
+
+    backdrop: Tensor | None
 
     def __init__(
         self, filters: int, downsamplings: int, blocks: int, *, patch: int = 1, backdrop: Tensor | None = None
@@ -63,14 +65,18 @@ class Generator(nn.Module):
             *(ResidualBlock(filters * 2**downsamplings) for _ in range(blocks)),
             decoder(out_channels * patch**2, filters, downsamplings),
         )
-        self.backdrop = None if backdrop is None else nn.Parameter(backdrop.clone())
+        # Not a parameter: learned, it takes in a ghost of a dancer who mostly stays put.
+        self.register_buffer("backdrop", None if backdrop is None else backdrop.clone())
         self.apply(_init_weights)
 
-    def forward(self, figure_B3HW: Tensor, last_B3HW: Tensor) -> Tensor:
-        """Figure x_t and last picture y'_{t-1} (zeros at the first frame), in [-1, 1] -> y'_t, float32 (B, 3, H, W)."""
-        return self.paint(figure_B3HW, last_B3HW)[0]
+    def forward(self, figure_B3HW: Tensor, last_B3HW: Tensor, shift: tuple[int, int] = (0, 0)) -> Tensor:
+        """Figure x_t and last picture y'_{t-1} (zeros at the first frame), in [-1, 1] -> y'_t, float32 (B, 3, H, W).
 
-    def paint(self, figure_B3HW: Tensor, last_B3HW: Tensor) -> tuple[Tensor, Tensor]:
+        `shift` (y, x) px: figure and picture are rolled by so much, and the backdrop with them.
+        """
+        return self.paint(figure_B3HW, last_B3HW, shift)[0]
+
+    def paint(self, figure_B3HW: Tensor, last_B3HW: Tensor, shift: tuple[int, int] = (0, 0)) -> tuple[Tensor, Tensor]:
         """`forward`, and where it painted: (B, 1, H, W) in [0, 1], 0 where the backdrop shows (1 without one)."""
         x = torch.cat([figure_B3HW, last_B3HW], 1)
         if self.patch == 1:
@@ -81,7 +87,8 @@ class Generator(nn.Module):
         if self.backdrop is None:
             return torch.tanh(out), torch.ones_like(out[:, :1])
         mask = torch.sigmoid(out[:, 3:])
-        return mask * torch.tanh(out[:, :3]) + (1 - mask) * self.backdrop, mask
+        backdrop = torch.roll(self.backdrop, shift, (-2, -1))
+        return mask * torch.tanh(out[:, :3]) + (1 - mask) * backdrop, mask
 
 
 def build_generator(recipe: GeneratorRecipe, backdrop_3HW: Tensor | None) -> Generator:

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from dancedist.training.schedule import learning_rate, step_pairs, total_steps
 from dancedist.training.state import load_state, new_state, save_state
 from dancedist.weights import load_backbone
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Trainer:
         figures, truth = (x.to(self.device) for x in self.data.batch(t))
         temporal = recipe.training.temporal
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            pictures = rollout(state.generator, figures, temporal=temporal)
+            pictures = self._painted(figures)
             fake, real = (judged_input(figures, y, temporal=temporal) for y in (pictures, truth))
             state.discriminator.requires_grad_(False)
             crops = self._crops(t, pictures, truth)
@@ -101,6 +102,15 @@ class Trainer:
         state.ema.update_parameters(state.generator)
         state.step += 1
         return {name: float(value.detach()) for name, value in (g | d).items()}
+
+    def _painted(self, figures: Tensor) -> Tensor:
+        """y'_{t-1} and y'_t, painted elsewhere in the picture and put back, so that the place says nothing."""
+        rng = np.random.default_rng([self.recipe.training.seed, 2, self.state.step])
+        reach = self.recipe.training.shift * np.array(figures.shape[-2:])
+        y, x = rng.uniform(-reach, reach).round().astype(int).tolist()
+        paint = partial(self.state.generator, shift=(y, x))
+        pictures = rollout(paint, torch.roll(figures, (y, x), (-2, -1)), temporal=self.recipe.training.temporal)
+        return torch.roll(pictures, (-y, -x), (-2, -1))
 
     def _crops(self, t: np.ndarray, pictures: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
         """What the perceptual loss compares, (N, 3, h, w) twice: the pictures, or squares of them on the dancer."""

@@ -41,6 +41,7 @@ def tiny_recipe() -> Recipe:
                 "checkpoint_every_steps": 3,
                 "sample_every_steps": 4,
                 "ema_decay": 0.5,
+                "shift": 0.3,
                 "precision": "fp32",
             },
         }
