@@ -147,7 +147,7 @@ class Recipe(_Part):
     @model_validator(mode="after")
     def _a_shift_needs_a_backdrop(self) -> Self:
         if self.training.shift and not self.generator.backdrop:
-            raise ValueError("training.shift needs generator.backdrop: the background cannot be shifted with the dancer")
+            raise ValueError("training.shift needs generator.backdrop, which is shifted with the dancer")
         return self
 
 

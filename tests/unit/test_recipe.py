@@ -45,7 +45,7 @@ def test_a_broken_file_is_refused(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_shift_without_a_backdrop_is_refused() -> None:
-    with pytest.raises(RecipeInvalid, match="needs generator.backdrop"):
+    with pytest.raises(RecipeInvalid, match=r"needs generator\.backdrop"):
         parse_recipe({"training": {"shift": 0.2}})
 
 
