@@ -75,7 +75,7 @@ def test_joints_are_found_where_they_are(run: Path) -> None:
     for danced in ("own motion", "transfer"):
         methods = report["reports"][danced]["methods"]
         assert set(methods) == {"dancer", "nearest frame", "mean frame"}
-        assert methods["dancer"]["pose_distance_px"]["frames"] == len(SOURCE.poses())
+        assert methods["dancer"]["missed_detections"]["frames"] == len(SOURCE.poses())
 
 
 def test_a_second_run_does_nothing_again(run: Path) -> None:
