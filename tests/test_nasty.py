@@ -27,7 +27,7 @@ POSES: dict[str, tuple[str | None, tuple[str, ...]]] = {
     "vfr_odd_size_yuv444_6s.mp4": (None, ()),
     "hevc_10bit_no_audio_3s.mp4": (None, ()),
     "truncated_60pct.mp4": (None, ("cut-off",)),
-    "bitflips.mp4": (None, ("undecodable",)),
+    "bitflips.mp4": (None, ("undecodable-frames",)),
     "one_frame.mp4": (None, ()),
     "audio_only.mp4": ("video-unreadable", ()),
     "empty.mp4": ("video-unreadable", ()),
