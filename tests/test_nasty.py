@@ -38,6 +38,8 @@ POSES: dict[str, tuple[str | None, tuple[str, ...]]] = {
 NO_TARGETS = {
     "no_person_animation_10s.mp4": "footage-unfit",
     "one_frame.mp4": "footage-unfit",
+    # Its display matrix lays upright frames on their side: too few poses are found in a row.
+    "rotated90_metadata_4s.mp4": "footage-unfit",
     "bitflips.mp4": "footage-unfit",
     "audio_only.mp4": "video-unreadable",
     "empty.mp4": "video-unreadable",
