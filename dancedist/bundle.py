@@ -6,12 +6,12 @@ import json
 import shutil
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
@@ -21,6 +21,7 @@ from torch import Tensor
 from dancedist.errors import FileInvalid
 from dancedist.files import published, published_folder
 from dancedist.gan.generator import Generator, build_generator
+from dancedist.pairs import to_tensor
 from dancedist.pose.topology import TOPOLOGIES, Topology
 from dancedist.recipe import Recipe, file_sha256
 from dancedist.retarget.stats import RetargetStats
@@ -57,6 +58,7 @@ class Dancer(BaseModel):
     topology: str
     fps: str
     frame_size: tuple[int, int]
+    picture_pixels: int
     stats: dict[str, Any]
     weights_sha256: str = ""
     stage_sha256: str | None = None
@@ -67,7 +69,7 @@ class Dancer(BaseModel):
     @property
     def fit(self) -> Fit:
         """How the target's frames lie in the network's picture."""
-        return fit(self.frame_size, self.recipe.generator.pixels, self.recipe.generator.multiple)
+        return fit(self.frame_size, self.picture_pixels, self.recipe.generator.multiple)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +87,11 @@ class Bundle:
     def fit(self) -> Fit:
         """How the target's frames lie in the network's picture."""
         return self.dancer.fit
+
+    @cached_property
+    def backdrop(self) -> Tensor | None:
+        """The stage as the network sees it: float32 (1, 3, h, w) in [-1, 1]."""
+        return None if self.stage is None else to_tensor(self.fit.to_picture(self.stage)[None])
 
     @property
     def topology(self) -> Topology:
@@ -141,9 +148,7 @@ def load_bundle(folder: Path) -> Bundle:
         weights = load_file(file)
     except SafetensorError as error:
         raise FileInvalid("is no safetensors file", file=file, got=str(error)) from error
-    width, height = dancer.fit.picture_size
-    backdrop = torch.zeros(3, height, width) if dancer.recipe.generator.backdrop else None
-    generator = build_generator(dancer.recipe.generator, backdrop)
+    generator = build_generator(dancer.recipe.generator)
     wanted = {name: tuple(tensor.shape) for name, tensor in generator.state_dict().items()}
     have = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     if have != wanted:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -200,7 +201,7 @@ def _settings(preset: str, file: Path | None, pose_model: str | None) -> Recipe:
     return recipe.model_copy(update={"pose": recipe.pose.model_copy(update={"model": pose_model})})
 
 
-def _tell(notices: tuple[Notice, ...] | list[Notice]) -> None:
+def _tell(notices: Sequence[Notice | str]) -> None:
     for notice in notices:
         log.warning("warning: %s", notice)
 

@@ -28,7 +28,7 @@ DANCER, NEAREST, MEAN = "dancer", "nearest frame", "mean frame"
 # Longer blocks are scored on their first frames: all of them are held in memory.
 MAX_FRAMES = 400
 # Features and flows of neighbouring frames say nearly the same, and take most of the time.
-PIXELS_EVERY = 2
+PIXELS_EVERY = 3
 
 Rgb = NDArray[np.uint8]
 

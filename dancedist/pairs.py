@@ -22,6 +22,7 @@ from dancedist.recipe import DataRecipe, FigureRecipe
 from dancedist.video.decode import read_frames
 from dancedist.video.fit import Fit
 from dancedist.video.probe import Video
+from dancedist.views import View
 
 CACHE_VERSION = 1
 
@@ -62,13 +63,10 @@ class TargetData:
     split: Split
     figure: FigureRecipe
 
-    def figures(self, frames: Sequence[int]) -> NDArray[np.uint8]:
-        """(N, h, w, 3) stick figures of these frames."""
-        size = self.fit.picture_size
-        drawn = (
-            draw_figure(self.poses.xy[t], self.poses.score[t], self.poses.topology, size, self.figure) for t in frames
-        )
-        return np.stack(list(drawn))
+    def figure_of(self, t: int, view: View) -> NDArray[np.uint8]:
+        """(h, w, 3) stick figure of a frame, drawn as the view has it: turned, not resampled."""
+        poses, size = self.poses, self.fit.picture_size
+        return draw_figure(view.points(poses.xy[t]), poses.score[t], poses.topology, size, self.figure, view.window)
 
     def pairs(self, block: range) -> NDArray[np.int64]:
         """(N,) every t of the block whose frames t-1 and t are both usable."""
@@ -80,11 +78,16 @@ class TargetData:
         block = self.split.train
         return np.flatnonzero(self.usable[block.start : block.stop]) + block.start
 
-    def batch(self, t: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """Pairs ending at frames `t` -> figures and pictures, float32 (B, 2, 3, h, w) in [-1, 1]."""
-        frames = np.stack([t - 1, t], 1).reshape(-1)
-        shape = (len(t), 2, 3, *self.pictures.shape[1:3])
-        return to_tensor(self.figures(frames.tolist())).reshape(shape), to_tensor(self.pictures[frames]).reshape(shape)
+    def batch(self, t: NDArray[np.int64], views: Sequence[View]) -> tuple[Tensor, Tensor]:
+        """Pairs ending at frames `t`, each through its view -> figures and pictures, float32 (B, 2, 3, h, w), [-1, 1].
+
+        The views are of one size.
+        """
+        seen = [(i, view) for last, view in zip(t.tolist(), views, strict=True) for i in (last - 1, last)]
+        figures = to_tensor(np.stack([self.figure_of(i, view) for i, view in seen]))
+        pictures = to_tensor(np.stack([view.look(self.pictures[i]) for i, view in seen]))
+        shape = (len(t), 2, *figures.shape[1:])
+        return figures.reshape(shape), pictures.reshape(shape)
 
 
 def to_tensor(pictures: NDArray[np.uint8]) -> Tensor:

@@ -78,12 +78,13 @@ class DataRecipe(_Part):
 class GeneratorRecipe(_Part):
     """pix2pixHD's global generator."""
 
-    pixels: int = Field(512 * 256, gt=0, description="area of the network's picture; the target's aspect is kept")
+    pixels: int = Field(512 * 256, gt=0, description="area of what the network sees; the target's aspect is kept")
     filters: int = Field(64, gt=0)
     downsamplings: int = Field(4, gt=0)
     blocks: int = Field(9, gt=0)
     patch: int = Field(1, gt=0, description="the network works on patches of so many pixels a side; 1 as in the paper")
-    backdrop: bool = Field(False, description="paint over a learned picture of what never moves; not in the paper")
+    backdrop: bool = Field(False, description="paint over the empty stage; not in the paper")
+    window: bool = Field(False, description="see a window round the dancer only; needs a backdrop; not in the paper")
 
     @property
     def multiple(self) -> int:
@@ -106,7 +107,9 @@ class LossRecipe(_Part):
     perceptual: float = Field(5.0, ge=0, description="per frame")
     perceptual_backbone: Literal["vgg19", "vgg16", "none"] = "vgg19"
     perceptual_stages: int = Field(5, gt=0, le=5, description="stages of the backbone that are compared")
-    perceptual_crop_px: int = Field(0, ge=0, description="side of a random crop on the dancer; 0: the whole picture")
+    perceptual_crop_px: int = Field(
+        0, ge=0, description="side of the squares on the head and on a part at random; 0: the whole picture"
+    )
     l1: float = Field(0.0, ge=0, description="not in the paper; short trainings need it")
 
 
@@ -119,8 +122,8 @@ class TrainingRecipe(_Part):
     learning_rate: float = Field(2e-4, gt=0)
     betas: tuple[float, float] = (0.5, 0.999)
     decay_from: float = Field(1.0, ge=0, le=1, description="part of training after which the rate falls to 0")
-    shift: float = Field(
-        0.0, ge=0, le=1, description="pairs are rolled by up to this part of the picture, backdrop and all"
+    turn_degrees: float = Field(
+        0.0, ge=0, le=90, description="half of the pairs are turned by up to this; needs a window"
     )
     temporal: bool = Field(True, description="the paper's temporal smoothing; false: frame by frame")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the processor has it")
@@ -145,9 +148,11 @@ class Recipe(_Part):
     training: TrainingRecipe = TrainingRecipe()
 
     @model_validator(mode="after")
-    def _a_shift_needs_a_backdrop(self) -> Self:
-        if self.training.shift and not self.generator.backdrop:
-            raise ValueError("training.shift needs generator.backdrop, which is shifted with the dancer")
+    def _a_window_needs_a_backdrop(self) -> Self:
+        if self.generator.window and not self.generator.backdrop:
+            raise ValueError("generator.window needs generator.backdrop, which is shown round it")
+        if self.training.turn_degrees and not self.generator.window:
+            raise ValueError("training.turn_degrees needs generator.window, which hides what a turned picture lacks")
         return self
 
 

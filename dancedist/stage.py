@@ -12,10 +12,13 @@ from dancedist.recipe import FigureRecipe
 from dancedist.video.decode import read_frame_at
 from dancedist.video.probe import Video
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 # A limb this wide, as a part of the frame's longer side, hides body, clothes and hair.
 _BODY = FigureRecipe(limb_width=0.13, min_score=0.0)
-_MIN_CLEAR = 3
+# Frames, and part of the frames, in which a pixel must be clear; with fewer, a strand of hair is the median.
+_MIN_CLEAR, _CLEAR_PART = 3, 0.05
+# How far round what is hidden nothing is believed, as a part of the picture's longer side.
+_EDGE = 0.01
 _MAX_FRAMES, _MAX_BYTES = 120, 300_000_000
 _BAND_ROWS = 32
 
@@ -41,13 +44,40 @@ def body_mask(poses: PoseSequence, frame: int) -> NDArray[np.bool_]:
 def empty_stage(frames: Rgb, hidden: NDArray[np.bool_]) -> Rgb:
     """frames (N, H, W, 3), hidden (N, H, W) -> (H, W, 3).
 
-    The median over the frames in which a pixel is clear; what never is, is painted in from its edge.
+    The median over the frames in which a pixel is clear; where it hardly ever is, its surroundings are blurred over.
     """
-    never = np.asarray(hidden.sum(axis=0) > len(frames) - min(_MIN_CLEAR, len(frames)))
+    seldom = max(min(_MIN_CLEAR, len(frames)), round(_CLEAR_PART * len(frames)))
+    never = np.asarray((~hidden).sum(axis=0) < seldom)
     stage = np.zeros(frames.shape[1:], np.uint8)
     for top in range(0, frames.shape[1], _BAND_ROWS):
         rows = slice(top, top + _BAND_ROWS)
         clear = np.where(hidden[:, rows, :, None], np.nan, frames[:, rows].astype(np.float32))
         clear[:, never[rows]] = 0
         stage[rows] = np.nanmedian(clear, axis=0).round()
-    return np.asarray(cv2.inpaint(stage, never.astype(np.uint8), 3, cv2.INPAINT_TELEA), np.uint8)
+    # Hair and cloth reach over the edge of what is hidden.
+    reach_px = 2 * round(_EDGE * max(never.shape)) + 1
+    hole = cv2.dilate(never.astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach_px, reach_px)))
+    if hole.all():
+        return np.asarray(frames.mean(axis=0).round(), np.uint8)
+    return filled_in(stage, hole.astype(np.bool_))
+
+
+def filled_in(picture: Rgb, hole: NDArray[np.bool_]) -> Rgb:
+    """uint8 (H, W, 3) with the hole (H, W) filled smoothly from all around it (pull-push, Gortler et al. 1996).
+
+    cv2.inpaint draws streaks across a hole as large as a dancer.
+    """
+    assert not hole.all()
+    known = (~hole).astype(np.float32)
+    filled = _pull_push(picture * known[..., None], known)
+    return np.where(hole[..., None], filled.round().clip(0, 255).astype(np.uint8), picture)
+
+
+def _pull_push(weighted: NDArray[np.float32], weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Colours (H, W, 3) times their weights (H, W) -> colours, those of little weight from a coarser picture."""
+    colours = weighted / np.maximum(weight, 1e-6)[..., None]
+    if weight.min() > 0.999 or max(weight.shape) <= 2:
+        return np.asarray(colours, np.float32)
+    coarse = _pull_push(*(np.asarray(cv2.pyrDown(x), np.float32) for x in (weighted, weight)))
+    behind = cv2.pyrUp(coarse, dstsize=weight.shape[::-1])
+    return np.asarray(behind + weight[..., None].clip(0, 1) * (colours - behind), np.float32)

@@ -11,7 +11,7 @@ from dancedist.bundle import Bundle, load_bundle
 from dancedist.errors import FileInvalid
 from dancedist.footage import TargetReport, assess, require_fit, sample_frames
 from dancedist.metrics.report import Report
-from dancedist.pose.extract import extract, extract_to
+from dancedist.pose.extract import extract, extract_with_progress
 from dancedist.pose.sequence import PoseSequence
 from dancedist.progress import progress
 from dancedist.provenance import film_metadata
@@ -33,15 +33,14 @@ def look_at(video: Path, recipe: Recipe, as_target: bool) -> tuple[Video, Target
     if not as_target:
         return found, None
     with progress(f"poses of {video.name}", found.frames) as advance:
-        poses = extract(video, recipe.video, recipe.pose, advance)
+        poses = extract(found, recipe.pose, advance)
     return found, assess(found, poses, sample_frames(found), recipe.data)
 
 
 def find_poses(video: Path, out: Path, recipe: Recipe) -> PoseSequence:
     """Poses of a video in a Parquet file."""
     found = probe(video, recipe.video)
-    with progress(f"poses of {video.name}", found.frames) as advance:
-        return extract_to(video, out, recipe.video, recipe.pose, advance)
+    return extract_with_progress(found, out, recipe.pose)
 
 
 def train(video: Path, out: Path, name: str, recipe: Recipe) -> tuple[Target, Bundle]:
@@ -56,7 +55,7 @@ def render(dancer: Path, source: Path, out: Path) -> Film:
     recipe = bundle.dancer.recipe
     video = probe(source, recipe.video)
     with progress(f"poses of {source.name}", video.frames) as advance:
-        poses = extract(source, recipe.video, recipe.pose, advance)
+        poses = extract(video, recipe.pose, advance)
     with progress(f"rendering {out.name}", len(poses)) as advance:
         return render_film(bundle, video, poses, out, recipe.video, film_metadata(bundle.dancer), advance)
 

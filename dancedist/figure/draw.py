@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dancedist.figure.window import Window, whole
 from dancedist.pose.topology import Topology
 from dancedist.recipe import FigureRecipe
 
@@ -28,20 +29,24 @@ def draw_figure(
     topology: Topology,
     size: tuple[int, int],
     recipe: FigureRecipe,
+    window: Window | None = None,
 ) -> NDArray[np.uint8]:
     """Stick figure on black, antialiased; the same poses give the same bytes.
 
     xy (K, 2) px of the picture, pixel centres at whole numbers; score (K,) in [0, 1]; `size` (width, height)
     px -> uint8 RGB (height, width, 3). Keypoints that are not finite or under `recipe.min_score` are not drawn.
+    With a `window`, only that part of the picture, (window.height, window.width, 3).
     """
-    width, height = size
-    picture = np.zeros((height, width, 3), np.uint8)
+    window = whole(size) if window is None else window
+    picture = np.zeros((window.height, window.width, 3), np.uint8)
+    xy = xy - np.array([window.left, window.top], np.float32)
     seen = (score >= recipe.min_score) & np.isfinite(xy).all(axis=1)
     limb_px = recipe.limb_width * max(size)
     order, colours, parts = _limb_style(topology)
     ends = topology.limb_indices[order]
     drawn = seen[ends].all(axis=1)
-    lines, inside = _clip(np.where(seen[:, None], xy, 0.0)[ends], size, margin_px=2 * limb_px + 2)
+    canvas = (window.width, window.height)
+    lines, inside = _clip(np.where(seen[:, None], xy, 0.0)[ends], canvas, margin_px=2 * limb_px + 2)
     fixed = np.rint(lines * (1 << _SUBPIXEL_BITS)).astype(int)
     widths = np.maximum(1, np.rint(parts * limb_px)).astype(int).tolist()
     for i in np.flatnonzero(drawn & inside).tolist():

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dancedist.recipe import GeneratorRecipe
+
+# Channels of the last layer's input where the network works on patches.
+_FINE_FILTERS = 8
+# A dancer reaches beyond the figure by this part of the longer side of what the network sees: a hand, hair, a skirt.
+_REACH = 7
 
 
 class ResidualBlock(nn.Module):
@@ -24,77 +30,101 @@ class ResidualBlock(nn.Module):
         return out
 
 
-def encoder(in_channels: int, filters: int, downsamplings: int) -> nn.Sequential:
-    """7x7 convolution, then `downsamplings` halvings that double the channels."""
-    layers: list[nn.Module] = [nn.ReflectionPad2d(3), nn.Conv2d(in_channels, filters, 7), nn.InstanceNorm2d(filters)]
-    layers.append(nn.ReLU(True))
-    for i in range(downsamplings):
-        here, there = filters * 2**i, filters * 2 ** (i + 1)
-        layers += [nn.Conv2d(here, there, 3, stride=2, padding=1), nn.InstanceNorm2d(there), nn.ReLU(True)]
-    return nn.Sequential(*layers)
+def halving(channels: int) -> nn.Sequential:
+    """Half the size, twice the channels."""
+    conv = nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1)
+    return nn.Sequential(conv, nn.InstanceNorm2d(2 * channels), nn.ReLU(True))
 
 
-def decoder(out_channels: int, filters: int, upsamplings: int) -> nn.Sequential:
-    """The encoder backwards; no activation at its end."""
-    layers: list[nn.Module] = []
-    for i in reversed(range(upsamplings)):
-        here, there = filters * 2 ** (i + 1), filters * 2**i
-        layers += [nn.ConvTranspose2d(here, there, 3, stride=2, padding=1, output_padding=1)]
-        layers += [nn.InstanceNorm2d(there), nn.ReLU(True)]
-    return nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(filters, out_channels, 7))
+def doubling(channels: int) -> nn.Sequential:
+    """Twice the size, half the channels."""
+    conv = nn.ConvTranspose2d(channels, channels // 2, 3, stride=2, padding=1, output_padding=1)
+    return nn.Sequential(conv, nn.InstanceNorm2d(channels // 2), nn.ReLU(True))
+
+
+def entry(in_channels: int, filters: int, patch: int) -> nn.Sequential:
+    """One convolution, 7 px wide; on patches 3 patches wide."""
+    kernel = 7 if patch == 1 else 3
+    conv = nn.Conv2d(in_channels * patch**2, filters, kernel)
+    pad = nn.ReflectionPad2d(kernel // 2)
+    return nn.Sequential(nn.PixelUnshuffle(patch), pad, conv, nn.InstanceNorm2d(filters), nn.ReLU(True))
+
+
+def exit_(filters: int, out_channels: int, patch: int) -> nn.Sequential:
+    """The entry backwards, without activation at its end. Patches are smoothed over their joints by one more layer."""
+    if patch == 1:
+        return nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(filters, out_channels, 7))
+    to_pixels = nn.Sequential(
+        nn.ReflectionPad2d(1), nn.Conv2d(filters, _FINE_FILTERS * patch**2, 3), nn.PixelShuffle(patch)
+    )
+    return nn.Sequential(to_pixels, nn.ReLU(True), nn.ReflectionPad2d(1), nn.Conv2d(_FINE_FILTERS, out_channels, 3))
 
 
 class Generator(nn.Module):
     """G(x_t, y'_{t-1}) of "Everybody Dance Now": the picture for a figure and the last picture.
 
     With `patch` over 1 the network works on patches of that many pixels a side (pixel unshuffle in, shuffle out).
-    With a `backdrop` (3, H, W) it also gives a mask and paints over that picture: what never moves need not be
-    drawn. The paper has neither (patch 1, no backdrop).
+    With `paints_over` it also gives a mask and paints over a backdrop: what never moves need not be drawn.
+    The paper has neither (patch 1, no backdrop).
     """
 
-    backdrop: Tensor | None
-
     def __init__(
-        self, filters: int, downsamplings: int, blocks: int, *, patch: int = 1, backdrop: Tensor | None = None
+        self,
+        filters: int,
+        downsamplings: int,
+        blocks: int,
+        *,
+        patch: int = 1,
+        paints_over: bool = False,
     ) -> None:
         super().__init__()
-        out_channels = 3 if backdrop is None else 4
-        self.patch = patch
+        self.paints_over = paints_over
+        widths = [filters * 2**i for i in range(downsamplings + 1)]
         self.net = nn.Sequential(
-            encoder(6 * patch**2, filters, downsamplings),
-            *(ResidualBlock(filters * 2**downsamplings) for _ in range(blocks)),
-            decoder(out_channels * patch**2, filters, downsamplings),
+            entry(6, filters, patch),
+            *(halving(width) for width in widths[:-1]),
+            *(ResidualBlock(widths[-1]) for _ in range(blocks)),
+            *(doubling(width) for width in reversed(widths[1:])),
+            exit_(filters, 4 if paints_over else 3, patch),
         )
-        # Not a parameter: learned, it takes in a ghost of a dancer who mostly stays put.
-        self.register_buffer("backdrop", None if backdrop is None else backdrop.clone())
         self.apply(_init_weights)
 
-    def forward(self, figure_B3HW: Tensor, last_B3HW: Tensor, shift: tuple[int, int] = (0, 0)) -> Tensor:
+    def forward(self, figure_B3HW: Tensor, last_B3HW: Tensor, backdrop_B3HW: Tensor | None = None) -> Tensor:
         """Figure x_t and last picture y'_{t-1} (zeros at the first frame), in [-1, 1] -> y'_t, float32 (B, 3, H, W).
 
-        `shift` (y, x) px: figure and picture are rolled by so much, and the backdrop with them.
+        `backdrop`: what stands behind the dancer, for a generator that paints over it.
         """
-        return self.paint(figure_B3HW, last_B3HW, shift)[0]
+        return self.paint(figure_B3HW, last_B3HW, backdrop_B3HW)[0]
 
-    def paint(self, figure_B3HW: Tensor, last_B3HW: Tensor, shift: tuple[int, int] = (0, 0)) -> tuple[Tensor, Tensor]:
+    def paint(
+        self, figure_B3HW: Tensor, last_B3HW: Tensor, backdrop_B3HW: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """`forward`, and where it painted: (B, 1, H, W) in [0, 1], 0 where the backdrop shows (1 without one)."""
-        x = torch.cat([figure_B3HW, last_B3HW], 1)
-        if self.patch == 1:
-            out = self.net(x)
-        else:
-            out = nn.functional.pixel_shuffle(self.net(nn.functional.pixel_unshuffle(x, self.patch)), self.patch)
-        out = out.float()
-        if self.backdrop is None:
+        assert self.paints_over == (backdrop_B3HW is not None)
+        out = self.net(torch.cat([figure_B3HW, last_B3HW], 1)).float()
+        if backdrop_B3HW is None:
             return torch.tanh(out), torch.ones_like(out[:, :1])
-        mask = torch.sigmoid(out[:, 3:])
-        backdrop = torch.roll(self.backdrop, shift, (-2, -1))
-        return mask * torch.tanh(out[:, :3]) + (1 - mask) * backdrop, mask
+        mask = torch.sigmoid(out[:, 3:]) * reach(figure_B3HW)
+        return mask * torch.tanh(out[:, :3]) + (1 - mask) * backdrop_B3HW, mask
 
 
-def build_generator(recipe: GeneratorRecipe, backdrop_3HW: Tensor | None) -> Generator:
-    """The recipe's generator; `backdrop` (3, H, W) in [-1, 1] where the recipe has one, else None."""
-    assert recipe.backdrop == (backdrop_3HW is not None)
-    return Generator(recipe.filters, recipe.downsamplings, recipe.blocks, patch=recipe.patch, backdrop=backdrop_3HW)
+def reach(figure_B3HW: Tensor) -> Tensor:
+    """Where a dancer may be seen, told from the stick figure in [-1, 1]: (B, 1, H, W), 1 near it, softly 0 elsewhere.
+
+    A network of few steps leaves hands and feet lying about; none are that far from the figure.
+    """
+    radius = max(figure_B3HW.shape[-2:]) // _REACH
+    lit = (figure_B3HW.amax(1, keepdim=True) > -1).to(figure_B3HW.dtype)
+    wide = F.max_pool2d(lit, (1, 2 * radius + 1), 1, (0, radius))
+    near = F.max_pool2d(wide, (2 * radius + 1, 1), 1, (radius, 0))
+    soft = radius // 3
+    return F.avg_pool2d(near, 2 * soft + 1, 1, soft, count_include_pad=False)
+
+
+def build_generator(recipe: GeneratorRecipe) -> Generator:
+    """The recipe's generator."""
+    sizes = recipe.filters, recipe.downsamplings, recipe.blocks
+    return Generator(*sizes, patch=recipe.patch, paints_over=recipe.backdrop)
 
 
 def _init_weights(module: nn.Module) -> None:

@@ -56,30 +56,35 @@ def discriminator_losses(discriminator: Discriminator, fake_BCHW: Tensor, real_B
     return {"d_fake": least_squares(fakes, False) / 2, "d_real": least_squares(reals, True) / 2}
 
 
-def generator_losses(
-    discriminator: Discriminator,
-    fake_BCHW: Tensor,
-    real_BCHW: Tensor,
+def adversarial_losses(
+    discriminator: Discriminator, fake_BCHW: Tensor, real_BCHW: Tensor, weights: LossWeights
+) -> dict[str, Tensor]:
+    """The part of G's weighted losses that D has a say in: L_smooth + lambda_FM L_FM.
+
+    fake and real (B, C, H, W) are the discriminator's input; its parameters must not take gradients meanwhile.
+    """
+    judged_fake = discriminator(fake_BCHW)
+    with torch.no_grad():
+        judged_real = discriminator(real_BCHW)
+    return {
+        "g_gan": least_squares(judged_fake, True),
+        "g_matching": weights.feature_matching * feature_matching(judged_fake, judged_real),
+    }
+
+
+def picture_losses(
     pictures_B23HW: Picture2,
     truth_B23HW: Picture2,
     crops: tuple[Tensor, Tensor],
     perceptual: Callable[[Tensor, Tensor], Tensor] | None,
     weights: LossWeights,
 ) -> dict[str, Tensor]:
-    """Weighted losses of G: their sum is what is minimised.
+    """The other part: lambda_P (L_P(G(x_{t-1}), y_{t-1}) + L_P(G(x_t), y_t)), and L1.
 
-    The paper's full objective: L_smooth + lambda_FM L_FM + lambda_P (L_P(G(x_{t-1}), y_{t-1}) + L_P(G(x_t), y_t)).
-
-    fake and real (B, C, H, W) are the discriminator's input; its parameters must not take gradients meanwhile.
-    `crops` (N, 3, h, w) of pictures and truth are what the perceptual loss sees; it counts once per frame of a pair.
+    The sum of both parts is the paper's full objective, and is what is minimised. `crops` (N, 3, h, w) of pictures
+    and truth are what the perceptual loss sees; it counts once per frame of a pair.
     """
-    judged_fake = discriminator(fake_BCHW)
-    with torch.no_grad():
-        judged_real = discriminator(real_BCHW)
-    losses = {
-        "g_gan": least_squares(judged_fake, True),
-        "g_matching": weights.feature_matching * feature_matching(judged_fake, judged_real),
-    }
+    losses: dict[str, Tensor] = {}
     if perceptual is not None:
         losses["g_perceptual"] = weights.perceptual * 2 * perceptual(*crops)
     if weights.l1:

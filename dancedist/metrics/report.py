@@ -73,6 +73,17 @@ class Report:
         }
         return {"frames": self.frames, "methods": methods}
 
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> Report:
+        """What `to_dict` gave."""
+        methods = {
+            method: {
+                k: Measure(float("nan") if m["value"] is None else m["value"], m["frames"]) for k, m in each.items()
+            }
+            for method, each in plain["methods"].items()
+        }
+        return cls(plain["frames"], methods)
+
 
 def means(report: Report) -> dict[str, dict[str, float]]:
     """method -> metric -> mean, rounded as the table shows it; what is undefined is left out."""

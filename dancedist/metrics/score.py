@@ -97,14 +97,17 @@ def _frame_scores(t: int, generated: list[Frames], truth: Truth, lpips: Lpips) -
             continue
         crops = np.stack([frame[place] for frame in now])
         earlier = np.stack([frame[place] for frame in before]) if before is not None and region == "body" else None
-        features = lpips.features(crops if earlier is None else np.concatenate([crops, earlier]))
+        # What stands still, the mean frame above all, looks the same as before: its features are had already.
+        moved = [] if earlier is None else [i for i, crop in enumerate(crops) if not np.array_equal(crop, earlier[i])]
+        features = lpips.features(crops if earlier is None else np.concatenate([crops, earlier[moved]]))
         methods = range(1, len(now))
         true = np.broadcast_to(crops[:1], crops[1:].shape)
         _put(scores, f"{region}_ssim", ssim(crops[1:], true))
         _put(scores, f"{region}_psnr_db", psnr(crops[1:], true))
         _put(scores, f"{region}_lpips", lpips.between(features, [0] * len(methods), methods))
         if earlier is not None:
-            change = lpips.between(features, range(len(now)), range(len(now), 2 * len(now)))
+            at = {i: len(now) + place for place, i in enumerate(moved)}
+            change = lpips.between(features, range(len(now)), [at.get(i, i) for i in range(len(now))])
             _put(scores, "tlp", tlp(change[0], change[1:]))
             _motion_scores(scores, earlier, crops)
     return scores

@@ -14,28 +14,26 @@ from dancedist.pose.detect import People, PeopleDetector, available_cores
 from dancedist.pose.sequence import PoseSequence, read_poses, write_poses
 from dancedist.pose.smooth import smooth
 from dancedist.pose.track import follow
-from dancedist.progress import Advance, silent
-from dancedist.recipe import PoseRecipe, VideoRecipe, file_sha256, fingerprint
+from dancedist.progress import Advance, progress, silent
+from dancedist.recipe import PoseRecipe, file_sha256, fingerprint
 from dancedist.video.decode import read_frames
-from dancedist.video.probe import Video, probe
+from dancedist.video.probe import Video
 
 # Changes when the same frames would give other poses.
 CODE_VERSION = 1
 
 
-def extract(path: Path, video: VideoRecipe, pose: PoseRecipe, advance: Advance = silent) -> PoseSequence:
-    """Poses of the dancer in a video file; its notices tell what is wrong with it.
+def extract(film: Video, pose: PoseRecipe, advance: Advance = silent) -> PoseSequence:
+    """Poses of the dancer in a video; its notices tell what is wrong with it.
 
-    `advance` is told of every frame that is done. Raises VideoUnreadable, VideoTooLarge, NoDancer,
-    WeightsMissing, FileInvalid (a network that is none), RecipeInvalid.
+    `advance` is told of every frame that is done. Raises NoDancer, WeightsMissing,
+    FileInvalid (a network that is none), RecipeInvalid.
     """
-    film = probe(path, video)
     return _extract(film, pose, _detector(film, pose), advance)
 
 
-def extract_to(path: Path, out: Path, video: VideoRecipe, pose: PoseRecipe, advance: Advance = silent) -> PoseSequence:
+def extract_to(film: Video, out: Path, pose: PoseRecipe, advance: Advance = silent) -> PoseSequence:
     """`extract` into a poses file; what `out` holds already is read back if it was made of the same, the same way."""
-    film = probe(path, video)
     detector = _detector(film, pose)
     done = _done(out, poses_key(film, pose, detector))
     if done is not None:
@@ -44,6 +42,12 @@ def extract_to(path: Path, out: Path, video: VideoRecipe, pose: PoseRecipe, adva
     poses = _extract(film, pose, detector, advance)
     write_poses(poses, out)
     return poses
+
+
+def extract_with_progress(film: Video, out: Path, pose: PoseRecipe) -> PoseSequence:
+    """`extract_to`, told on the terminal."""
+    with progress(f"poses of {film.path.name}", film.frames) as advance:
+        return extract_to(film, out, pose, advance)
 
 
 def poses_key(film: Video, pose: PoseRecipe, detector: PeopleDetector) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -10,23 +11,28 @@ from numpy.typing import NDArray
 
 from dancedist.bundle import Bundle
 from dancedist.figure.draw import draw_figure
+from dancedist.figure.window import Window, film_windows, whole
 from dancedist.pairs import to_pictures, to_tensor
 from dancedist.pose.sequence import PoseSequence
 from dancedist.render.finish import Picture
 from dancedist.render.plan import Chunk
 
 
-def figures(bundle: Bundle, poses: PoseSequence, chunk: Chunk) -> Iterator[NDArray[np.uint8]]:
+def figures(
+    bundle: Bundle, poses: PoseSequence, chunk: Chunk, windows: Sequence[Window] | None = None
+) -> Iterator[NDArray[np.uint8]]:
     """Stick figures (h, w, 3) of the chunk and its warm-up; `poses` in px of the target's frame.
 
-    A frame without a dancer shows the last figure before it.
+    A frame without a dancer shows the last figure before it. With `windows`, one per frame of the poses, only
+    those parts of the figures.
     """
     shown = last_present(poses)
     xy = bundle.fit.points_to_picture(poses.xy)
     size, recipe = bundle.fit.picture_size, bundle.dancer.recipe.figure
     for t in range(chunk.start - chunk.warm_up, chunk.stop):
         i = int(shown[t])
-        yield draw_figure(xy[i], poses.score[i], poses.topology, size, recipe)
+        window = None if windows is None else windows[t]
+        yield draw_figure(xy[i], poses.score[i], poses.topology, size, recipe, window)
 
 
 @torch.no_grad()
@@ -35,17 +41,32 @@ def render_chunk(bundle: Bundle, poses: PoseSequence, chunk: Chunk) -> Iterator[
 
     Recursive, in float32: y'_t = G(x_t, y'_{t-1}), y' before the first frame is zero (paper, "Temporal Smoothing").
     """
-    width, height = bundle.fit.picture_size
     device = next(bundle.generator.parameters()).device
-    temporal = bundle.dancer.recipe.training.temporal
-    nothing = torch.zeros(1, 3, height, width, device=device)
+    size, recipe = bundle.fit.picture_size, bundle.dancer.recipe
+    nothing = torch.zeros(1, 3, size[1], size[0], device=device)
+    backdrop = bundle.backdrop.to(device) if bundle.backdrop is not None else None
+    windows = seen_windows(bundle, poses)
     last = nothing
-    for t, figure in enumerate(figures(bundle, poses, chunk)):
-        picture, painted = bundle.generator.paint(to_tensor(figure[None]).to(device), last)
-        last = picture if temporal else nothing
-        if t >= chunk.warm_up:
-            mask = painted[0, 0].mul(255).round().to(torch.uint8).cpu().numpy()
+    for t, figure in enumerate(figures(bundle, poses, chunk, windows), chunk.start - chunk.warm_up):
+        rows, columns = windows[t].rows, windows[t].columns
+        behind = None if backdrop is None else backdrop[..., rows, columns]
+        part, painted = bundle.generator.paint(to_tensor(figure[None]).to(device), last[..., rows, columns], behind)
+        picture = nothing.clone() if backdrop is None else backdrop.clone()
+        picture[..., rows, columns] = part
+        last = picture if recipe.training.temporal else nothing
+        if t >= chunk.start:
+            mask = np.zeros((size[1], size[0]), np.uint8)
+            mask[rows, columns] = painted[0, 0].mul(255).round().to(torch.uint8).cpu().numpy()
             yield Picture(to_pictures(picture)[0], mask)
+
+
+def seen_windows(bundle: Bundle, poses: PoseSequence) -> list[Window]:
+    """What the network sees of each frame; told from all of the poses, whatever the chunk."""
+    size, recipe = bundle.fit.picture_size, bundle.dancer.recipe
+    if not recipe.generator.window:
+        return [whole(size)] * len(poses)
+    xy = bundle.fit.points_to_picture(poses.xy)
+    return film_windows(replace(poses, xy=xy, size=size), size, recipe.generator.multiple, recipe.figure.min_score)
 
 
 def last_present(poses: PoseSequence) -> NDArray[np.int64]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,16 +16,27 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dancedist.gan.losses import Perceptual
-from dancedist.gan.step import LossWeights, discriminator_losses, generator_losses, judged_input, rollout
+from dancedist.gan.step import (
+    LossWeights,
+    adversarial_losses,
+    discriminator_losses,
+    judged_input,
+    picture_losses,
+    rollout,
+)
 from dancedist.pairs import TargetData, to_tensor
 from dancedist.progress import Advance, silent
 from dancedist.recipe import Recipe
 from dancedist.training.pictures import plot_losses, write_samples
 from dancedist.training.schedule import learning_rate, step_pairs, total_steps
 from dancedist.training.state import load_state, new_state, save_state
+from dancedist.views import View, head_and_part, pair_views
 from dancedist.weights import load_backbone
 
-CODE_VERSION = 2
+CODE_VERSION = 3
+# oneDNN keeps compiled convolutions by shape; windows have more shapes than its 1,024 places, and compiling them
+# again and again took a fifth of every step. Read at the first convolution of the process.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16384")
 
 
 @dataclass(frozen=True)
@@ -49,9 +61,9 @@ class Trainer:
         self.bf16 = uses_bf16(recipe.training.precision, self.device)
         self.pairs = data.pairs(data.split.train)
         self.steps = total_steps(len(self.pairs), recipe.training)
-        backdrop = None if stage is None else to_tensor(data.fit.to_picture(stage)[None])[0]
+        self.stage = None if stage is None else data.fit.to_picture(stage)
         self.perceptual = _perceptual(recipe, self.device)
-        self.state = new_state(recipe, backdrop, self.device)
+        self.state = new_state(recipe, self.device)
         folder.mkdir(parents=True, exist_ok=True)
         load_state(self.state, folder / "state.pt", fingerprint)
         _cut_log(folder / "log.jsonl", self.state.step)
@@ -69,7 +81,9 @@ class Trainer:
             if done % every.checkpoint_every_steps == 0 or last:
                 save_state(self.state, self.folder / "state.pt", self.fingerprint)
             if done % every.sample_every_steps == 0 or last:
-                write_samples(self.state.ema, self.data, self.folder / f"sample_{done:06d}.png")
+                write_samples(
+                    self.state.ema, self.data, self.recipe, self.stage, self.folder / f"sample_{done:06d}.png"
+                )
                 plot_losses(self.folder / "log.jsonl", self.folder / "losses.png")
             advance(1)
 
@@ -83,16 +97,18 @@ class Trainer:
         rate = learning_rate(state.step, self.steps, recipe.training)
         for optimiser in (state.generator_optimiser, state.discriminator_optimiser):
             optimiser.param_groups[0]["lr"] = rate
-        figures, truth = (x.to(self.device) for x in self.data.batch(t))
-        temporal = recipe.training.temporal
+        views = pair_views(self.data.poses, t, recipe, self._rng(2))
+        figures, truth = (x.to(self.device) for x in self.data.batch(t, views))
+        backdrop = None if self.stage is None else self._look(self.stage, views)
+        paint = partial(state.generator, backdrop_B3HW=backdrop)
+        temporal, weights = recipe.training.temporal, _weights(recipe)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            pictures = self._painted(figures)
+            pictures = rollout(paint, figures, temporal=temporal)
+            crops = self._crops(t, views, pictures, truth)
+            g = picture_losses(pictures, truth, crops, self.perceptual, weights)
             fake, real = (judged_input(figures, y, temporal=temporal) for y in (pictures, truth))
             state.discriminator.requires_grad_(False)
-            crops = self._crops(t, pictures, truth)
-            g = generator_losses(
-                state.discriminator, fake, real, pictures, truth, crops, self.perceptual, _weights(recipe)
-            )
+            g |= adversarial_losses(state.discriminator, fake, real, weights)
             state.discriminator.requires_grad_(True)
             d = discriminator_losses(state.discriminator, fake.detach(), real)
         for optimiser, losses in ((state.generator_optimiser, g), (state.discriminator_optimiser, d)):
@@ -103,42 +119,33 @@ class Trainer:
         state.step += 1
         return {name: float(value.detach()) for name, value in (g | d).items()}
 
-    def _painted(self, figures: Tensor) -> Tensor:
-        """y'_{t-1} and y'_t, painted elsewhere in the picture and put back, so that the place says nothing."""
-        rng = np.random.default_rng([self.recipe.training.seed, 2, self.state.step])
-        reach = self.recipe.training.shift * np.array(figures.shape[-2:])
-        y, x = rng.uniform(-reach, reach).round().astype(int).tolist()
-        paint = partial(self.state.generator, shift=(y, x))
-        pictures = rollout(paint, torch.roll(figures, (y, x), (-2, -1)), temporal=self.recipe.training.temporal)
-        return torch.roll(pictures, (-y, -x), (-2, -1))
+    def _rng(self, purpose: int) -> np.random.Generator:
+        """Chance as a function of the step, so that a training taken up again sees what it would have seen."""
+        return np.random.default_rng([self.recipe.training.seed, purpose, self.state.step])
 
-    def _crops(self, t: np.ndarray, pictures: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    def _look(self, stage: NDArray[np.uint8], views: Sequence[View]) -> Tensor:
+        return to_tensor(np.stack([view.look(stage) for view in views])).to(self.device)
+
+    def _crops(
+        self, t: NDArray[np.int64], views: Sequence[View], pictures: Tensor, truth: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """What the perceptual loss compares, (N, 3, h, w) twice: the pictures, or squares of them on the dancer."""
         side = self.recipe.losses.perceptual_crop_px
         if side == 0:
             return pictures.flatten(0, 1), truth.flatten(0, 1)
-        rng = np.random.default_rng([self.recipe.training.seed, 1, self.state.step])
-        corners = [crop_corner(self.data, int(i), side, rng) for i in t]
-        cut = [
-            torch.cat([x[b, :, :, y : y + side, c : c + side] for b, (c, y) in enumerate(corners)])
-            for x in (pictures, truth)
+        side, rng = min(side, *pictures.shape[-2:]), self._rng(1)
+        min_score = self.recipe.figure.min_score
+        corners = [
+            (b, x, y)
+            for b, (i, view) in enumerate(zip(t, views, strict=True))
+            for x, y in head_and_part(self.data.poses, int(i), view, side, min_score, rng)
         ]
+        cut = [torch.cat([p[b, :, :, y : y + side, x : x + side] for b, x, y in corners]) for p in (pictures, truth)]
         return cut[0], cut[1]
 
     def _log(self, losses: Losses) -> None:
         with (self.folder / "log.jsonl").open("a") as file:
             file.write(json.dumps({"step": losses.step, **losses.values}) + "\n")
-
-
-def crop_corner(data: TargetData, t: int, side: int, rng: np.random.Generator) -> tuple[int, int]:
-    """Left upper corner (x, y) px of a square of `side` px round a keypoint picked at random, inside the picture."""
-    size = np.array(data.fit.picture_size)
-    assert (size >= side).all(), (size, side)
-    seen = data.poses.xy[t][data.poses.score[t] >= data.figure.min_score]
-    point = seen[rng.integers(len(seen))] if len(seen) else size / 2
-    corner = point - side / 2 + rng.uniform(-side / 4, side / 4, 2)
-    x, y = np.clip(corner.round().astype(int), 0, size - side)
-    return int(x), int(y)
 
 
 def uses_bf16(precision: str, device: torch.device) -> bool:

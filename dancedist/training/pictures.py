@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -15,21 +16,27 @@ from torch import nn
 
 from dancedist.files import published
 from dancedist.gan.step import rollout
-from dancedist.pairs import TargetData, to_pictures
+from dancedist.pairs import TargetData, to_pictures, to_tensor
+from dancedist.recipe import Recipe
+from dancedist.views import pair_views
 
 _SHOWN = 6
 
+Rgb = NDArray[np.uint8]
+
 
 @torch.no_grad()
-def write_samples(generator: nn.Module, data: TargetData, path: Path) -> None:
-    """PNG with rows figure, result, truth for pairs spread over the validation block."""
+def write_samples(generator: nn.Module, data: TargetData, recipe: Recipe, stage: Rgb | None, path: Path) -> None:
+    """PNG with rows figure, result, truth for pairs spread over the validation block; `stage` at the network's size."""
     pairs = data.pairs(data.split.validation)
     if len(pairs) == 0:
         return
     t = pairs[np.linspace(0, len(pairs) - 1, min(_SHOWN, len(pairs))).round().astype(int)]
-    figures, truth = data.batch(t)
+    views = pair_views(data.poses, t, recipe)
+    figures, truth = data.batch(t, views)
     device = next(generator.parameters()).device
-    results = rollout(generator, figures.to(device))
+    backdrop = None if stage is None else to_tensor(np.stack([view.look(stage) for view in views])).to(device)
+    results = rollout(partial(generator, backdrop_B3HW=backdrop), figures.to(device))
     rows = [np.concatenate(list(to_pictures(x[:, 1])), axis=1) for x in (figures, results, truth)]
     _publish(path, np.concatenate(rows, axis=0))
 

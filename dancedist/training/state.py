@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dancedist.files import published
@@ -39,12 +38,12 @@ class TrainingState:
         }
 
 
-def new_state(recipe: Recipe, backdrop_3HW: Tensor | None, device: torch.device) -> TrainingState:
+def new_state(recipe: Recipe, device: torch.device) -> TrainingState:
     """Step 0: weights drawn from the recipe's seed."""
     t, d = recipe.training, recipe.discriminator
     with torch.random.fork_rng():
         torch.manual_seed(t.seed)
-        generator = build_generator(recipe.generator, backdrop_3HW).to(device)
+        generator = build_generator(recipe.generator).to(device)
         channels = 12 if t.temporal else 6
         discriminator = Discriminator(channels, d.filters, d.layers, d.scales).to(device)
     adam = [torch.optim.Adam(n.parameters(), t.learning_rate, t.betas) for n in (generator, discriminator)]

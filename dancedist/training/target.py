@@ -14,8 +14,8 @@ from dancedist import __version__
 from dancedist.bundle import Bundle, Dancer, Provenance, load_bundle, save_bundle
 from dancedist.errors import FileInvalid
 from dancedist.footage import assess, require_fit, sample_frames
-from dancedist.pairs import CACHE_VERSION, TargetData, prepare
-from dancedist.pose.extract import extract_to
+from dancedist.pairs import CACHE_VERSION, TargetData, prepare, split_by_time
+from dancedist.pose.extract import extract_with_progress
 from dancedist.pose.sequence import PoseSequence
 from dancedist.progress import progress
 from dancedist.recipe import Recipe, file_sha256, fingerprint
@@ -25,6 +25,7 @@ from dancedist.stage import film_stage
 from dancedist.training.loop import CODE_VERSION, Trainer
 from dancedist.video.fit import fit
 from dancedist.video.probe import Video, probe
+from dancedist.views import picture_pixels
 from dancedist.weights import ensure
 
 log = logging.getLogger("dancedist")
@@ -38,6 +39,7 @@ class Target:
     sha256: str
     poses: PoseSequence
     data: TargetData
+    picture_pixels: int
 
 
 def load_target(path: Path, recipe: Recipe, work: Path) -> Target:
@@ -50,19 +52,19 @@ def load_target(path: Path, recipe: Recipe, work: Path) -> Target:
         ensure(recipe.losses.perceptual_backbone)
     video = probe(path, recipe.video)
     sha256 = file_sha256(path)
-    with progress(f"poses of {path.name}", video.frames) as advance:
-        poses = extract_to(path, work / "poses.parquet", recipe.video, recipe.pose, advance)
+    poses = extract_with_progress(video, work / "poses.parquet", recipe.pose)
     report = assess(video, poses, sample_frames(video), recipe.data)
     require_fit(report)
     for finding in report.findings:
         if finding.verdict == "warn":
             log.warning("warning: %s: %s", path.name, finding.message)
-    g = recipe.generator
-    placed = fit((video.width, video.height), g.pixels, g.multiple)
+    block = split_by_time(len(poses), video.fps, recipe.data).train
+    pixels = picture_pixels(poses.slice(block.start, block.stop), recipe)
+    placed = fit((video.width, video.height), pixels, recipe.generator.multiple)
     key = fingerprint(sha256, recipe.video.max_frame_pixels, str(placed), CACHE_VERSION)
     with progress(f"pictures of {path.name}", video.frames) as advance:
         data = prepare(video, poses, placed, recipe.data, recipe.figure, work / "pictures", key, advance)
-    return Target(video, sha256, poses, data)
+    return Target(video, sha256, poses, data, pixels)
 
 
 def train_dancer(target: Target, recipe: Recipe, name: str, work: Path, out: Path) -> Bundle:
@@ -89,6 +91,7 @@ def train_dancer(target: Target, recipe: Recipe, name: str, work: Path, out: Pat
         topology=target.poses.topology.name,
         fps=str(target.video.fps),
         frame_size=(width, height),
+        picture_pixels=target.picture_pixels,
         stats=RetargetStats.of(target.poses).to_dict(),
         provenance=Provenance(
             video=target.video.path.name,

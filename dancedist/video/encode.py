@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import sys
 from collections.abc import Iterable
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import av
 import cv2
@@ -18,6 +19,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from dancedist.errors import Notice
+from dancedist.files import published
 from dancedist.video.audio import Soundtrack
 
 # What MP4 has a place for; it would drop any other key without a word.
@@ -50,14 +52,14 @@ class FilmWriter:
         self._path, self._fps, self._audio_from = path, fps, audio_from
         self._options = {"crf": str(crf), "preset": speed, "profile": "high", "8x8dct": "1"}
         self._metadata = metadata or {}
-        self._partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        self._publishing = ExitStack()
         self._reformatter = VideoReformatter()
         self._stream: VideoStream | None = None
         self._sound: Soundtrack | None = None
 
     def __enter__(self) -> Self:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = av.open(str(self._partial.absolute()), "w", format="mp4", options={"movflags": "+faststart"})
+        partial = self._publishing.enter_context(published(self._path))
+        self._file = av.open(str(partial.absolute()), "w", format="mp4", options={"movflags": "+faststart"})
         self._file.metadata.update(self._metadata)
         return self
 
@@ -75,15 +77,17 @@ class FilmWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        outcome: tuple[Any, Any, Any] = (kind, error, trace)
         try:
             if kind is None:
                 assert self._stream is not None, "a film of no frames"
                 self._file.mux(self._stream.encode(None))
             self._close()
-            if kind is None:
-                os.replace(self._partial, self._path)
+        except BaseException:
+            outcome = sys.exc_info()
+            raise
         finally:
-            self._partial.unlink(missing_ok=True)
+            self._publishing.__exit__(*outcome)
 
     def _begun(self, width: int, height: int) -> VideoStream:
         stream = self._file.add_stream("libx264", rate=self._fps, width=width, height=height, options=self._options)

@@ -96,7 +96,11 @@ def _cache() -> Path:
 
 def _folders() -> list[Path]:
     named = os.environ.get("DANCEDIST_WEIGHTS", "").split(os.pathsep)
-    return [*(Path(folder) for folder in named if folder), _cache()]
+    folders = [Path(folder) for folder in named if folder]
+    for folder in folders:
+        if not folder.is_dir():
+            raise WeightsMissing("$DANCEDIST_WEIGHTS names a folder that is not there", file=folder)
+    return [*folders, _cache()]
 
 
 def _check(path: Path, sha256: str | None) -> None:

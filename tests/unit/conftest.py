@@ -30,6 +30,7 @@ def tiny_recipe() -> Recipe:
                 "blocks": 1,
                 "patch": 2,
                 "backdrop": True,
+                "window": True,
             },
             "discriminator": {"filters": 4, "layers": 2},
             "losses": {"perceptual_backbone": "none", "l1": 10.0},
@@ -41,7 +42,7 @@ def tiny_recipe() -> Recipe:
                 "checkpoint_every_steps": 3,
                 "sample_every_steps": 4,
                 "ema_decay": 0.5,
-                "shift": 0.3,
+                "turn_degrees": 15.0,
                 "precision": "fp32",
             },
         }

@@ -13,7 +13,6 @@ from dancedist.errors import FileInvalid
 from dancedist.gan.generator import build_generator
 from dancedist.recipe import Recipe, file_sha256
 from dancedist.retarget.stats import RetargetStats
-from dancedist.video.fit import fit
 from tests.unit.conftest import SIZE, moving_poses
 
 
@@ -26,12 +25,11 @@ def make_bundle(folder: Path, recipe: Recipe, **changes: object) -> Dancer:
     )  # fmt: skip
     plain = {
         "name": "ann", "recipe": recipe, "topology": poses.topology.name, "fps": "25", "frame_size": SIZE,
+        "picture_pixels": recipe.generator.pixels,
         "stats": RetargetStats.of(poses).to_dict(), "provenance": made,
     } | changes  # fmt: skip
     torch.manual_seed(0)
-    picture = fit(plain["frame_size"], recipe.generator.pixels, recipe.generator.multiple).picture_size
-    backdrop = torch.zeros(3, picture[1], picture[0]) if recipe.generator.backdrop else None
-    weights = build_generator(recipe.generator, backdrop).state_dict()
+    weights = build_generator(recipe.generator).state_dict()
     dancer = Dancer.model_validate(plain)
     width, height = dancer.frame_size
     stage = np.random.default_rng(0).integers(0, 255, (height, width, 3), np.uint8)

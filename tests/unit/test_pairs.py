@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from dancedist.errors import FootageUnfit
+from dancedist.figure.window import whole
 from dancedist.pairs import TargetData, prepare, split_by_time, to_pictures, to_tensor
 from dancedist.recipe import DataRecipe, FigureRecipe, Recipe
 from dancedist.video.encode import write_film
 from dancedist.video.fit import fit
 from dancedist.video.probe import probe
+from dancedist.views import View
 from tests.unit.conftest import FRAMES, SIZE, moving_poses
 
 
@@ -40,10 +42,11 @@ def test_a_pair_needs_both_of_its_frames(toy_target: TargetData) -> None:
 
 
 def test_batch_is_figures_and_pictures_of_both_frames(toy_target: TargetData) -> None:
-    figures, pictures = toy_target.batch(np.array([5, 9]))
+    view = View(whole(SIZE))
+    figures, pictures = toy_target.batch(np.array([5, 9]), [view, view])
     assert figures.shape == pictures.shape == (2, 2, 3, SIZE[1], SIZE[0])
     assert np.array_equal(to_pictures(pictures[1]), toy_target.pictures[8:10])
-    assert np.array_equal(to_pictures(figures[0]), toy_target.figures([4, 5]))
+    assert np.array_equal(to_pictures(figures[0]), [toy_target.figure_of(t, view) for t in (4, 5)])
     assert figures.min() == -1
 
 

@@ -44,9 +44,11 @@ def test_a_broken_file_is_refused(tmp_path: Path, content: bytes) -> None:
         load_recipe("quick", tmp_path / "nowhere.toml")
 
 
-def test_a_shift_without_a_backdrop_is_refused() -> None:
+def test_a_window_without_a_backdrop_is_refused() -> None:
     with pytest.raises(RecipeInvalid, match=r"needs generator\.backdrop"):
-        parse_recipe({"training": {"shift": 0.2}})
+        parse_recipe({"generator": {"window": True}})
+    with pytest.raises(RecipeInvalid, match=r"needs generator\.window"):
+        parse_recipe({"training": {"turn_degrees": 5.0}})
 
 
 def test_no_such_preset() -> None:

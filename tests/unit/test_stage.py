@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from dancedist.recipe import Recipe
-from dancedist.stage import body_mask, empty_stage, film_stage
+from dancedist.stage import body_mask, empty_stage, filled_in, film_stage
 from dancedist.synthetic import TARGET_TEST
 from dancedist.synthetic.backdrop import paint
 from dancedist.video.encode import write_film
@@ -28,6 +28,30 @@ def test_what_never_is_clear_is_painted_in() -> None:
     hidden[:, 10:20, 10:20] = True
     frames[hidden] = 250
     assert np.abs(empty_stage(frames, hidden).astype(int) - 60).max() <= 6
+
+
+def test_hair_that_reaches_out_now_and_then_is_no_stage() -> None:
+    frames, hidden = np.full((100, 40, 50, 3), 60, np.uint8), np.ones((100, 40, 50), np.bool_)
+    hidden[:, :, :25] = False
+    hidden[:4, 20, 25:] = False
+    frames[:4, 20, 25:] = 250
+    frames[hidden] = 250
+    assert np.abs(empty_stage(frames, hidden).astype(int) - 60).max() <= 2
+
+
+def test_a_hole_is_filled_smoothly_from_all_around() -> None:
+    ramp = np.broadcast_to(np.linspace(20, 220, 160)[None, :, None], (120, 160, 3)).round().astype(np.uint8)
+    hole = np.zeros(ramp.shape[:2], np.bool_)
+    hole[30:110, 60:110] = True
+    filled = filled_in(np.where(hole[..., None], np.uint8(255), ramp), hole)
+    assert np.array_equal(filled[~hole], ramp[~hole])
+    assert np.abs(filled.astype(int) - ramp)[hole].max() < 15
+    assert np.abs(np.diff(filled[70].astype(int), axis=0)).max() < 6
+
+
+def test_a_dancer_who_fills_the_frame_leaves_the_mean() -> None:
+    frames = np.full((4, 8, 8, 3), 9, np.uint8)
+    assert (empty_stage(frames, np.ones((4, 8, 8), np.bool_)) == 9).all()
 
 
 def test_the_drawn_dancer_vanishes_from_the_film(tmp_path: Path) -> None:

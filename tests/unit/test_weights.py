@@ -50,8 +50,15 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def brought(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "brought"
     folder.mkdir()
-    monkeypatch.setenv("DANCEDIST_WEIGHTS", os.pathsep.join([str(tmp_path / "nowhere"), str(folder)]))
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setenv("DANCEDIST_WEIGHTS", os.pathsep.join([str(tmp_path / "empty"), str(folder)]))
     return folder
+
+
+def test_a_folder_that_is_not_there_is_told_of(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DANCEDIST_WEIGHTS", str(tmp_path / "nowhere"))
+    with pytest.raises(WeightsMissing, match="nowhere"):
+        weights.find("vgg16")
 
 
 @pytest.fixture

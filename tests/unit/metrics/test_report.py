@@ -90,3 +90,10 @@ def test_where_it_loses_is_said_with_the_distance(report: Report) -> None:
 def test_means_leave_out_what_is_undefined() -> None:
     report = Report(2, {"dancer": {"body_ssim": Measure(0.123456, 2), "face_ssim": Measure(float("nan"), 0)}})
     assert means(report) == {"dancer": {"body_ssim": 0.1235}}
+
+
+def test_a_report_is_read_back_as_it_was_written() -> None:
+    report = Report(3, {"a": {"body_ssim": Measure(0.5, 3), "face_ssim": Measure(float("nan"), 0)}})
+    again = Report.from_dict(json.loads(json.dumps(report.to_dict(), allow_nan=False)))
+    assert again.to_dict() == report.to_dict()
+    assert np.isnan(again.methods["a"]["face_ssim"].value)

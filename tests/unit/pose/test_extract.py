@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dancedist import weights
-from dancedist.errors import DancedistError, NoDancer, VideoTooLarge, VideoUnreadable
+from dancedist.errors import DancedistError, NoDancer
 from dancedist.pose import extract as module
 from dancedist.pose.detect import PeopleDetector
 from dancedist.pose.extract import extract, extract_to, segment_grid
@@ -18,6 +18,7 @@ from dancedist.recipe import PoseRecipe, VideoRecipe
 from dancedist.synthetic import TARGET_TEST
 from dancedist.video.decode import read_frames
 from dancedist.video.encode import write_film
+from dancedist.video.probe import probe
 
 LIMITS = VideoRecipe()
 FRAMES = 20
@@ -42,7 +43,7 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def poses(films: Path) -> PoseSequence:
-    return extract(films / "dance.mp4", LIMITS, recipe())
+    return extract(probe(films / "dance.mp4", LIMITS), recipe())
 
 
 def test_the_true_joints_come_out(poses: PoseSequence) -> None:
@@ -56,14 +57,14 @@ def test_the_true_joints_come_out(poses: PoseSequence) -> None:
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_threads_change_neither_poses_nor_fingerprint(films: Path, poses: PoseSequence, threads: int) -> None:
-    again = extract(films / "dance.mp4", LIMITS, recipe(threads=threads))
+    again = extract(probe(films / "dance.mp4", LIMITS), recipe(threads=threads))
     np.testing.assert_array_equal(again.xy, poses.xy)
     np.testing.assert_array_equal(again.score, poses.score)
     assert again.fingerprint == poses.fingerprint
 
 
 def test_segments_done_elsewhere_give_the_same(films: Path, poses: PoseSequence) -> None:
-    film = module.probe(films / "dance.mp4", LIMITS)
+    film = probe(films / "dance.mp4", LIMITS)
     detector = PeopleDetector(recipe(threads=1))
     people = [detector.segment(read_frames(film, *part)) for part in reversed(segment_grid(FRAMES, 8))][::-1]
     joined = module.one_dancer(film, recipe(), people, detector, module.poses_key(film, recipe(), detector))
@@ -79,13 +80,13 @@ def test_the_grid_covers_every_frame_once() -> None:
 
 def test_every_frame_is_told_of(films: Path) -> None:
     told: list[int] = []
-    extract(films / "dance.mp4", LIMITS, recipe(threads=2), told.append)
+    extract(probe(films / "dance.mp4", LIMITS), recipe(threads=2), told.append)
     assert sum(told) == FRAMES
 
 
 def test_the_fingerprint_changes_with_what_decides_on_the_poses(films: Path) -> None:
-    film = module.probe(films / "dance.mp4", LIMITS)
-    one = module.probe(films / "one.mp4", LIMITS)
+    film = probe(films / "dance.mp4", LIMITS)
+    one = probe(films / "one.mp4", LIMITS)
     detector = PeopleDetector(recipe())
     keys = [
         module.poses_key(film, recipe(), detector),
@@ -110,7 +111,7 @@ def test_done_work_is_read_back_and_other_work_is_done_again(
     films: Path, tmp_path: Path, poses: PoseSequence, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "deep" / "poses.parquet"
-    extract_to(films / "dance.mp4", out, LIMITS, recipe())
+    extract_to(probe(films / "dance.mp4", LIMITS), out, recipe())
     np.testing.assert_array_equal(read_poses(out).xy, poses.xy)
     before = out.stat().st_mtime_ns
     looked: list[int] = []
@@ -122,35 +123,27 @@ def test_done_work_is_read_back_and_other_work_is_done_again(
 
     monkeypatch.setattr(PeopleDetector, "segment", counted)
     told: list[int] = []
-    again = extract_to(films / "dance.mp4", out, LIMITS, recipe(), told.append)
+    again = extract_to(probe(films / "dance.mp4", LIMITS), out, recipe(), told.append)
     assert (looked, sum(told), out.stat().st_mtime_ns) == ([], FRAMES, before)
     assert again.fingerprint == poses.fingerprint
-    extract_to(films / "dance.mp4", out, LIMITS, recipe(smoothing="none"))
+    extract_to(probe(films / "dance.mp4", LIMITS), out, recipe(smoothing="none"))
     assert len(looked) == 3
     out.write_bytes(b"half a file")
-    assert len(extract_to(films / "dance.mp4", out, LIMITS, recipe())) == FRAMES
+    assert len(extract_to(probe(films / "dance.mp4", LIMITS), out, recipe())) == FRAMES
     assert [p.name for p in out.parent.iterdir()] == ["poses.parquet"]
 
 
 def test_one_frame_is_a_sequence_of_one(films: Path) -> None:
-    poses = extract(films / "one.mp4", LIMITS, recipe())
+    poses = extract(probe(films / "one.mp4", LIMITS), recipe())
     assert len(poses) == 1
     assert poses.present.all()
 
 
 def test_a_film_without_a_dancer_is_refused_and_leaves_nothing(films: Path, tmp_path: Path) -> None:
     with pytest.raises(NoDancer, match="9 frames without one") as caught:
-        extract_to(films / "nobody.mp4", tmp_path / "p.parquet", LIMITS, recipe())
+        extract_to(probe(films / "nobody.mp4", LIMITS), tmp_path / "p.parquet", recipe())
     assert caught.value.file == str(films / "nobody.mp4")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_what_is_no_film_is_refused(tmp_path: Path, films: Path) -> None:
-    (tmp_path / "text.mp4").write_text("no film")
-    with pytest.raises(VideoUnreadable):
-        extract(tmp_path / "text.mp4", LIMITS, recipe())
-    with pytest.raises(VideoTooLarge):
-        extract(films / "dance.mp4", VideoRecipe(max_frames=19), recipe())
 
 
 def test_undecodable_frames_are_absent_and_told_of(films: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +152,7 @@ def test_undecodable_frames_are_absent_and_told_of(films: Path, monkeypatch: pyt
             yield None if i in (3, 9, 10) else frame
 
     monkeypatch.setattr(module, "read_frames", damaged)
-    poses = extract(films / "dance.mp4", LIMITS, recipe())
+    poses = extract(probe(films / "dance.mp4", LIMITS), recipe())
     np.testing.assert_array_equal(np.flatnonzero(~poses.present), [3, 9, 10])
     assert np.isnan(poses.xy[3]).all()
     told = {n.slug: n for n in poses.notices}
@@ -169,7 +162,7 @@ def test_undecodable_frames_are_absent_and_told_of(films: Path, monkeypatch: pyt
 
 
 def test_doubtful_keypoints_are_absent(films: Path) -> None:
-    poses = extract(films / "one.mp4", LIMITS, recipe(min_keypoint_score=0.99))
+    poses = extract(probe(films / "one.mp4", LIMITS), recipe(min_keypoint_score=0.99))
     assert 0 < (poses.score == 0).sum() < poses.score.size
     np.testing.assert_array_equal(np.isnan(poses.xy[..., 0]), poses.score == 0)
     assert poses.score[poses.score > 0].min() >= np.float32(0.99)
@@ -200,7 +193,7 @@ QUICK = {"one_frame", "hevc_10bit_no_audio_3s", "bitflips"}
 @pytest.mark.footage
 @pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in EXPECTED])
 def test_nasty_films_give_poses_with_warnings(footage: Path, name: str) -> None:
-    poses = extract(footage / "nasty" / f"{name}.mp4", LIMITS, PoseRecipe())
+    poses = extract(probe(footage / "nasty" / f"{name}.mp4", LIMITS), PoseRecipe())
     assert set(EXPECTED[name]) <= {n.slug for n in poses.notices}
     if not EXPECTED[name] and name != "rotated90_metadata_4s":
         assert poses.present.all()
@@ -210,6 +203,6 @@ def test_nasty_films_give_poses_with_warnings(footage: Path, name: str) -> None:
 @pytest.mark.parametrize("name", REFUSED)
 def test_nasty_files_are_refused(footage: Path, tmp_path: Path, name: str) -> None:
     with pytest.raises(DancedistError) as caught:
-        extract_to(footage / "nasty" / f"{name}.mp4", tmp_path / "p.parquet", LIMITS, PoseRecipe())
+        extract_to(probe(footage / "nasty" / f"{name}.mp4", LIMITS), tmp_path / "p.parquet", PoseRecipe())
     assert caught.value.slug == REFUSED[name]
     assert list(tmp_path.iterdir()) == []

@@ -10,10 +10,10 @@ import torch
 from dancedist.bundle import Bundle, load_bundle
 from dancedist.pairs import to_pictures, to_tensor
 from dancedist.pose.sequence import PoseSequence
-from dancedist.recipe import Recipe
-from dancedist.render.chunk import figures, last_present, render_chunk
+from dancedist.recipe import Recipe, parse_recipe
+from dancedist.render.chunk import figures, last_present, render_chunk, seen_windows
 from dancedist.render.plan import Chunk, plan
-from tests.unit.conftest import moving_poses
+from tests.unit.conftest import SIZE, moving_poses
 from tests.unit.test_bundle import make_bundle
 
 
@@ -29,11 +29,33 @@ def rendered(bundle: Bundle, poses: PoseSequence, chunk: Chunk) -> np.ndarray:
 
 def test_each_picture_is_made_from_the_float_one_before(bundle: Bundle) -> None:
     poses = moving_poses(5)
-    last, expected = torch.zeros(1, 3, 64, 48), []
-    for figure in figures(bundle, poses, Chunk(0, 5)):
-        last = bundle.generator(to_tensor(figure[None]), last)
+    windows = seen_windows(bundle, poses)
+    assert len({(w.width, w.height) for w in windows}) == 1
+    assert len({w.left for w in windows}) > 1
+    assert (windows[0].width, windows[0].height) != SIZE
+    assert bundle.backdrop is not None
+    last, expected = torch.zeros(1, 3, SIZE[1], SIZE[0]), []
+    for figure, w in zip(figures(bundle, poses, Chunk(0, 5)), windows, strict=True):
+        seen = (..., w.rows, w.columns)
+        part = bundle.generator(to_tensor(figure[None])[seen], last[seen], bundle.backdrop[seen])
+        last = bundle.backdrop.clone()
+        last[seen] = part
         expected.append(to_pictures(last)[0])
     assert np.array_equal(rendered(bundle, poses, Chunk(0, 5)), np.stack(expected))
+
+
+def test_without_a_window_the_network_sees_all(tmp_path: Path, tiny_recipe: Recipe) -> None:
+    plain = {"generator": {"window": False, "backdrop": False}, "training": {"turn_degrees": 0.0}}
+    settings = tiny_recipe.model_dump()
+    recipe = parse_recipe({k: v | plain.get(k, {}) for k, v in settings.items()})
+    make_bundle(tmp_path / "plain", recipe)
+    bundle, poses = load_bundle(tmp_path / "plain"), moving_poses(3)
+    last, expected = torch.zeros(1, 3, SIZE[1], SIZE[0]), []
+    for figure in figures(bundle, poses, Chunk(0, 3)):
+        last = bundle.generator(to_tensor(figure[None]), last)
+        expected.append(to_pictures(last)[0])
+    assert np.array_equal(rendered(bundle, poses, Chunk(0, 3)), np.stack(expected))
+    assert all(picture.painted.min() == 255 for picture in render_chunk(bundle, poses, Chunk(0, 1)))
 
 
 def test_warm_up_is_rendered_and_dropped(bundle: Bundle) -> None:
