@@ -12,14 +12,14 @@ from dancedist.recipe import FigureRecipe
 from dancedist.video.decode import read_frame_at
 from dancedist.video.probe import Video
 
-CODE_VERSION = 2
+CODE_VERSION = 3
 # A limb this wide, as a part of the frame's longer side, hides body, clothes and hair.
 _BODY = FigureRecipe(limb_width=0.13, min_score=0.0)
-# Frames, and part of the frames, in which a pixel must be clear; with fewer, a strand of hair is the median.
-_MIN_CLEAR, _CLEAR_PART = 3, 0.05
+# Frames in which a pixel must be clear; with fewer, a strand of hair is the median.
+_MIN_CLEAR = 3
 # How far round what is hidden nothing is believed, as a part of the picture's longer side.
-_EDGE = 0.01
-_MAX_FRAMES, _MAX_BYTES = 120, 300_000_000
+_EDGE = 0.005
+_MAX_FRAMES, _MAX_BYTES = 240, 300_000_000
 _BAND_ROWS = 32
 
 Rgb = NDArray[np.uint8]
@@ -46,20 +46,29 @@ def empty_stage(frames: Rgb, hidden: NDArray[np.bool_]) -> Rgb:
 
     The median over the frames in which a pixel is clear; where it hardly ever is, its surroundings are blurred over.
     """
-    seldom = max(min(_MIN_CLEAR, len(frames)), round(_CLEAR_PART * len(frames)))
-    never = np.asarray((~hidden).sum(axis=0) < seldom)
+    never = np.asarray((~hidden).sum(axis=0) < min(_MIN_CLEAR, len(frames)))
     stage = np.zeros(frames.shape[1:], np.uint8)
     for top in range(0, frames.shape[1], _BAND_ROWS):
         rows = slice(top, top + _BAND_ROWS)
-        clear = np.where(hidden[:, rows, :, None], np.nan, frames[:, rows].astype(np.float32))
-        clear[:, never[rows]] = 0
-        stage[rows] = np.nanmedian(clear, axis=0).round()
+        stage[rows] = _median_of_clear(frames[:, rows], hidden[:, rows])
     # Hair and cloth reach over the edge of what is hidden.
     reach_px = 2 * round(_EDGE * max(never.shape)) + 1
     hole = cv2.dilate(never.astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach_px, reach_px)))
     if hole.all():
         return np.asarray(frames.mean(axis=0).round(), np.uint8)
     return filled_in(stage, hole.astype(np.bool_))
+
+
+def _median_of_clear(frames: Rgb, hidden: NDArray[np.bool_]) -> Rgb:
+    """frames (N, h, W, 3), hidden (N, h, W) -> (h, W, 3); where all are hidden anything. np.nanmedian takes three times as long."""
+    # Hidden ones sort behind all colours.
+    values = np.where(hidden[..., None], np.int16(256), frames).transpose(1, 2, 3, 0)
+    values = np.sort(np.ascontiguousarray(values), axis=-1)
+    last = np.maximum((~hidden).sum(axis=0) - 1, 0)[..., None, None]
+    middle = [
+        np.take_along_axis(values, np.broadcast_to(i, (*values.shape[:3], 1)), -1) for i in (last // 2, (last + 1) // 2)
+    ]
+    return np.asarray(((middle[0] + middle[1] + 1) // 2)[..., 0].clip(0, 255), np.uint8)
 
 
 def filled_in(picture: Rgb, hole: NDArray[np.bool_]) -> Rgb:
