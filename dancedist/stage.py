@@ -60,7 +60,10 @@ def empty_stage(frames: Rgb, hidden: NDArray[np.bool_]) -> Rgb:
 
 
 def _median_of_clear(frames: Rgb, hidden: NDArray[np.bool_]) -> Rgb:
-    """frames (N, h, W, 3), hidden (N, h, W) -> (h, W, 3); where all are hidden anything. np.nanmedian takes three times as long."""
+    """frames (N, h, W, 3), hidden (N, h, W) -> (h, W, 3); anything where all are hidden.
+
+    np.nanmedian takes three times as long.
+    """
     # Hidden ones sort behind all colours.
     values = np.where(hidden[..., None], np.int16(256), frames).transpose(1, 2, 3, 0)
     values = np.sort(np.ascontiguousarray(values), axis=-1)
