@@ -28,6 +28,10 @@ log = logging.getLogger("dancedist")
 Preset = Annotated[str, typer.Option("--preset", help="quick (minutes on two CPU cores) or paper (a GPU).")]
 RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="TOML file with settings over the preset's.")]
 PoseModel = Annotated[str | None, typer.Option(help="Pose network: a weights name or an ONNX file. See `weights`.")]
+RenderRecipe = Annotated[
+    Path | None,
+    typer.Option("--recipe", help="TOML file whose [video], [pose] and [retarget] go over what the dancer has."),
+]
 Video = Annotated[Path, typer.Argument(help="A video file.", show_default=False)]
 
 
@@ -117,11 +121,12 @@ def render(
     dancer: Annotated[Path, typer.Argument(help="A dancer's bundle (a folder).")],
     source: Annotated[Path, typer.Argument(help="A video of somebody dancing.")],
     out: Annotated[Path, typer.Option("--out", help="MP4 to write: the dancer's size, the source's length and sound.")],
+    recipe: RenderRecipe = None,
 ) -> None:
     """Render a dancer dancing the dance of another video."""
     from dancedist import verbs
 
-    film = verbs.render(dancer, source, out)
+    film = verbs.render(dancer, source, out, recipe)
     _tell(film.notices)
     Console().print(f"{film.path}: {film.frames} frames, {film.size[0]}x{film.size[1]} px")
 

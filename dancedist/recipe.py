@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -176,6 +177,15 @@ def parse_recipe(settings: dict[str, Any], file: Path | None = None) -> Recipe:
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise RecipeInvalid(faults, file=file) from error
+
+
+def altered(recipe: Recipe, file: Path, parts: Sequence[str]) -> Recipe:
+    """A recipe with a TOML file's settings on top, of these parts only. Raises RecipeInvalid."""
+    settings = _read_toml(file)
+    if others := sorted(set(settings) - set(parts)):
+        expected, got = " or ".join(f"[{part}]" for part in parts), ", ".join(f"[{part}]" for part in others)
+        raise RecipeInvalid("changes what the dancer was trained with", file=file, expected=expected, got=got)
+    return parse_recipe(_merged(recipe.model_dump(mode="json"), settings), file)
 
 
 def fingerprint(*parts: BaseModel | str | int | float | None) -> str:

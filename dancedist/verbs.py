@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from dancedist import evaluation as ev
@@ -15,7 +16,7 @@ from dancedist.pose.extract import extract, extract_with_progress
 from dancedist.pose.sequence import PoseSequence
 from dancedist.progress import progress
 from dancedist.provenance import film_metadata
-from dancedist.recipe import Recipe, file_sha256
+from dancedist.recipe import Recipe, altered, file_sha256
 from dancedist.render.film import Film, render_film
 from dancedist.training.target import Target, load_target, train_dancer
 from dancedist.video.probe import Video, probe
@@ -49,9 +50,12 @@ def train(video: Path, out: Path, name: str, recipe: Recipe) -> tuple[Target, Bu
     return target, train_dancer(target, recipe, name, out / "target", out / "dancer")
 
 
-def render(dancer: Path, source: Path, out: Path) -> Film:
-    """Render a source with a dancer; poses are found as for the dancer's own."""
+def render(dancer: Path, source: Path, out: Path, recipe_file: Path | None = None) -> Film:
+    """Render a source with a dancer; poses are found as for the dancer's own, but for what the recipe's file says."""
     bundle = load_bundle(dancer)
+    if recipe_file is not None:
+        recipe = altered(bundle.dancer.recipe, recipe_file, ("video", "pose", "retarget"))
+        bundle = replace(bundle, dancer=bundle.dancer.model_copy(update={"recipe": recipe}))
     recipe = bundle.dancer.recipe
     video = probe(source, recipe.video)
     with progress(f"poses of {source.name}", video.frames) as advance:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dancedist.errors import RecipeInvalid
-from dancedist.recipe import PRESETS, Recipe, fingerprint, load_recipe, parse_recipe
+from dancedist.recipe import PRESETS, Recipe, altered, fingerprint, load_recipe, parse_recipe
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -49,6 +49,17 @@ def test_a_window_without_a_backdrop_is_refused() -> None:
         parse_recipe({"generator": {"window": True}})
     with pytest.raises(RecipeInvalid, match=r"needs generator\.window"):
         parse_recipe({"training": {"turn_degrees": 5.0}})
+
+
+def test_a_dancers_recipe_is_altered_in_some_parts_only(tmp_path: Path) -> None:
+    file, recipe = tmp_path / "r.toml", load_recipe("quick")
+    file.write_text("[video]\ncrf = 30\n[retarget]\nalign_x = false\n")
+    changed = altered(recipe, file, ("video", "retarget"))
+    assert (changed.video.crf, changed.retarget.align_x, changed.video.speed) == (30, False, recipe.video.speed)
+    assert changed.training == recipe.training
+    file.write_text("[training]\nseed = 3\n")
+    with pytest.raises(RecipeInvalid, match=r"trained with.*\[training\]"):
+        altered(recipe, file, ("video",))
 
 
 def test_no_such_preset() -> None:
