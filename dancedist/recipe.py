@@ -154,6 +154,8 @@ class Recipe(_Part):
             raise ValueError("generator.window needs generator.backdrop, which is shown round it")
         if self.training.turn_degrees and not self.generator.window:
             raise ValueError("training.turn_degrees needs generator.window, which hides what a turned picture lacks")
+        if self.generator.window and self.figure.min_score > self.pose.min_keypoint_score:
+            raise ValueError("figure.min_score over pose.min_keypoint_score draws empty figures, which have no window")
         return self
 
 

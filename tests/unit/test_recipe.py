@@ -49,6 +49,8 @@ def test_a_window_without_a_backdrop_is_refused() -> None:
         parse_recipe({"generator": {"window": True}})
     with pytest.raises(RecipeInvalid, match=r"needs generator\.window"):
         parse_recipe({"training": {"turn_degrees": 5.0}})
+    with pytest.raises(RecipeInvalid, match="empty figures"):
+        parse_recipe({"generator": {"window": True, "backdrop": True}, "figure": {"min_score": 0.5}})
 
 
 def test_a_dancers_recipe_is_altered_in_some_parts_only(tmp_path: Path) -> None:
