@@ -110,7 +110,16 @@ def test_a_dancer_is_never_enlarged(tiny_recipe: Recipe) -> None:
     )
 
 
-def test_a_step_sees_the_same_after_a_restart(toy_target: TargetData, tiny_recipe: Recipe, tmp_path: Path) -> None:
+def test_a_step_sees_the_same_after_a_restart_and_the_next_one_something_else(
+    toy_target: TargetData, tiny_recipe: Recipe, tmp_path: Path
+) -> None:
     trainers = [Trainer(toy_target, tiny_recipe, tmp_path / n, "key", np.zeros((64, 48, 3), np.uint8)) for n in "ab"]
-    views = [pair_views(toy_target.poses, T, tiny_recipe, t._rng(2)) for t in trainers]
-    assert [v.window for v in views[0]] == [v.window for v in views[1]]
+
+    def windows(trainer: Trainer) -> list[Window]:
+        return [v.window for v in pair_views(toy_target.poses, T, tiny_recipe, trainer._rng(2))]
+
+    first = windows(trainers[0])
+    assert first == windows(trainers[1])
+    for trainer in trainers:
+        trainer.step()
+    assert first != windows(trainers[0]) == windows(trainers[1])
