@@ -7,55 +7,48 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from dancedist import weights
 from dancedist.errors import RecipeInvalid, WeightsMissing
 from dancedist.pose.crowd import Crowd, Person
 from dancedist.pose.networks import Frame, PersonFinder, PoseNetwork
-from dancedist.pose.runtime import Floats, Network, choose_backend
+from dancedist.pose.people import People
+from dancedist.pose.runtime import Backend, Device, Network, Precision, choose_backend
 from dancedist.pose.topology import COCO17, HALPE26, TOPOLOGIES, WHOLEBODY133, Topology, convert
 from dancedist.progress import Advance, silent
 from dancedist.recipe import PoseRecipe, file_sha256
 
 
-@dataclass(frozen=True, eq=False)
-class People:
-    """All persons of T frames in P columns; a column may hold one person after another.
+@dataclass(frozen=True)
+class Means:
+    """What poses depend on besides frames and recipe: the files of both networks, and what computes them."""
 
-    `xy` float32 (T, P, K, 2) px, `score` float32 (T, P, K) in [0, 1], `box` float32 (T, P, 4) px (left, top,
-    right, bottom), `track` int32 (T, P): the number of the person within the segment. Nobody: NaN, 0, NaN, -1.
-    `missing` (T,): frames that could not be decoded.
-    """
+    detector_sha256: str
+    model_sha256: str
+    backend: Backend
+    device: Device
+    precision: Precision
+    model: str
 
-    xy: Floats
-    score: Floats
-    box: Floats
-    track: NDArray[np.int32]
-    missing: NDArray[np.bool_]
+    @property
+    def label(self) -> str:
+        """For people to read."""
+        return f"{self.model} ({self.backend}, {self.device}, {self.precision})"
 
-    @classmethod
-    def nobody(cls, frames: int, columns: int, keypoints: int) -> People:
-        """Frames that hold nobody yet."""
-        return cls(
-            np.full((frames, columns, keypoints, 2), np.nan, np.float32),
-            np.zeros((frames, columns, keypoints), np.float32),
-            np.full((frames, columns, 4), np.nan, np.float32),
-            np.full((frames, columns), -1, np.int32),
-            np.zeros(frames, np.bool_),
-        )
 
-    def __len__(self) -> int:
-        return len(self.xy)
+def means_of(recipe: PoseRecipe, device: Device) -> Means:
+    """The means of a detector on such a device, without loading its networks. Raises WeightsMissing, RecipeInvalid."""
+    backend = recipe.backend
+    if backend == "auto":
+        backend = "onnxruntime" if device == "gpu" else "openvino"
+    sums = [file_sha256(_weights_file(name)) for name in (recipe.detector, recipe.model)]
+    return Means(sums[0], sums[1], backend, device, recipe.precision, Path(recipe.model).stem)
 
 
 class PeopleDetector:
     """Detector and pose network, ready to run; `streams` threads may call `segment` at once.
 
-    The result depends neither on `streams` nor on the recipe's threads. `identity` names what it does depend on
-    besides the frames and the recipe: weights, backend, device, precision. Raises WeightsMissing, FileInvalid,
-    RecipeInvalid.
+    The result depends neither on `streams` nor on the recipe's threads, but on `means`. Raises WeightsMissing,
+    FileInvalid, RecipeInvalid.
     """
 
     def __init__(self, recipe: PoseRecipe, streams: int = 1) -> None:
@@ -67,8 +60,7 @@ class PeopleDetector:
         nets = [Network(f, backend, recipe.precision, streams=streams, threads=threads) for f in files]
         self._finder, self._poser = PersonFinder(nets[0], files[0]), PoseNetwork(nets[1], files[1])
         self._layout = _layout(self._poser.keypoints, self.topology, recipe.model)
-        self.identity = (*(file_sha256(f) for f in files), backend, nets[1].device, recipe.precision)
-        self.label = f"{Path(recipe.model).stem} ({backend}, {nets[1].device}, {recipe.precision})"
+        self.means = replace(means_of(recipe, nets[1].device), backend=backend)
 
     def segment(self, frames: Iterable[Frame | None], advance: Advance = silent) -> People:
         """Everybody in these frames, uint8 RGB (H, W, 3) or None, knowing nothing of what came before them."""

@@ -16,6 +16,7 @@ from dancedist.errors import FileInvalid, RecipeInvalid
 
 Backend = Literal["openvino", "onnxruntime"]
 Precision = Literal["f32", "bf16"]
+Device = Literal["cpu", "gpu"]
 Floats = NDArray[np.float32]
 _Run = Callable[[Floats], list[Floats]]
 
@@ -58,7 +59,7 @@ class Network:
         return self._run(blob)
 
 
-def _openvino(path: Path, precision: Precision, streams: int, threads: int) -> tuple[_Run, list[int], str]:
+def _openvino(path: Path, precision: Precision, streams: int, threads: int) -> tuple[_Run, list[int], Device]:
     core = ov.Core()
     try:
         model = core.read_model(path)
@@ -87,7 +88,7 @@ def _openvino(path: Path, precision: Precision, streams: int, threads: int) -> t
     return run, shape, "cpu"
 
 
-def _onnxruntime(path: Path, threads: int) -> tuple[_Run, list[int], str]:
+def _onnxruntime(path: Path, threads: int) -> tuple[_Run, list[int], Device]:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     # TF32 would round what goes into every product to 10 bits.
@@ -98,7 +99,7 @@ def _onnxruntime(path: Path, threads: int) -> tuple[_Run, list[int], str]:
         raise _no_network(path, error) from error
     first = session.get_inputs()[0]
     shape = [side if isinstance(side, int) else 0 for side in first.shape]
-    device = "gpu" if "CUDAExecutionProvider" in session.get_providers() else "cpu"
+    device: Device = "gpu" if "CUDAExecutionProvider" in session.get_providers() else "cpu"
     return lambda blob: session.run(None, {first.name: blob}), shape, device
 
 

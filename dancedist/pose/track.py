@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dancedist.errors import Notice
-from dancedist.pose.detect import People
+from dancedist.pose.people import People
 from dancedist.pose.runtime import Floats
 
 # A person seen in fewer frames is a false alarm, unless the film is shorter.

@@ -26,6 +26,18 @@ MAX_REORDER = 16
 HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 
 
+@dataclass(frozen=True)
+class Film:
+    """What the poses of a film need to know of it: where it is, upright size in px, rate, length, warnings."""
+
+    path: Path
+    width: int
+    height: int
+    fps: Fraction
+    frames: int
+    notices: tuple[Notice, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Video:
     """A video file, as its frames will be read.
@@ -51,6 +63,11 @@ class Video:
     shown: NDArray[np.int64] = field(repr=False)
     key_pts: NDArray[np.int64] = field(repr=False)
     max_decoded_pixels: int = field(repr=False)
+
+    @property
+    def film(self) -> Film:
+        """The little that is left to know once it is decoded."""
+        return Film(self.path, self.width, self.height, self.fps, self.frames, self.notices)
 
 
 def probe(path: Path, limits: VideoRecipe) -> Video:

@@ -8,7 +8,8 @@ from rtmlib import YOLOX, RTMPose
 
 from dancedist import weights
 from dancedist.errors import FileInvalid, RecipeInvalid, WeightsMissing
-from dancedist.pose.detect import People, PeopleDetector
+from dancedist.pose.detect import PeopleDetector
+from dancedist.pose.people import People
 from dancedist.pose.sequence import torso_px
 from dancedist.recipe import PoseRecipe
 from dancedist.synthetic import TARGET_TEST
@@ -98,7 +99,7 @@ def test_networks_may_be_files_and_the_others_are_refused(tmp_path: Path, dancer
     pose = str(weights.ensure("pose-halpe26"))
     finder = str(weights.ensure("person-detector"))
     by_path = PeopleDetector(PoseRecipe(model=pose, detector=finder, backend="onnxruntime"))
-    assert by_path.identity[2:] == ("onnxruntime", "cpu", "f32")
+    assert by_path.means.label == f"{Path(pose).stem} (onnxruntime, cpu, f32)"
     assert (by_path.segment(dancer[:2]).track == 0).all()
     text = tmp_path / "text.onnx"
     text.write_text("no network")

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,11 @@ import pytest
 
 from dancedist import weights
 from dancedist.errors import DancedistError, NoDancer
-from dancedist.pose import extract as module
-from dancedist.pose.detect import PeopleDetector
-from dancedist.pose.extract import extract, extract_to, segment_grid
+from dancedist.pose.detect import PeopleDetector, means_of
+from dancedist.pose.extract import extract, extract_to
+from dancedist.pose.segments import one_dancer, people_key, poses_key, segment_grid
 from dancedist.pose.sequence import PoseSequence, read_poses, torso_px
-from dancedist.recipe import PoseRecipe, VideoRecipe
+from dancedist.recipe import PoseRecipe, VideoRecipe, file_sha256
 from dancedist.synthetic import TARGET_TEST
 from dancedist.video.decode import read_frames
 from dancedist.video.encode import write_film
@@ -67,7 +67,8 @@ def test_segments_done_elsewhere_give_the_same(films: Path, poses: PoseSequence)
     film = probe(films / "dance.mp4", LIMITS)
     detector = PeopleDetector(recipe(threads=1))
     people = [detector.segment(read_frames(film, *part)) for part in reversed(segment_grid(FRAMES, 8))][::-1]
-    joined = module.one_dancer(film, recipe(), people, detector, module.poses_key(film, recipe(), detector))
+    key = poses_key(file_sha256(film.path), recipe(), detector.means)
+    joined = one_dancer(film.film, recipe(), people, detector.means, key)
     np.testing.assert_array_equal(joined.xy, poses.xy)
     assert joined.fingerprint == poses.fingerprint
 
@@ -85,18 +86,24 @@ def test_every_frame_is_told_of(films: Path) -> None:
 
 
 def test_the_fingerprint_changes_with_what_decides_on_the_poses(films: Path) -> None:
-    film = probe(films / "dance.mp4", LIMITS)
-    one = probe(films / "one.mp4", LIMITS)
-    detector = PeopleDetector(recipe())
-    keys = [
-        module.poses_key(film, recipe(), detector),
-        module.poses_key(one, recipe(), detector),
-        module.poses_key(film, recipe(smoothing="none"), detector),
-        module.poses_key(film, recipe(segment_frames=9), detector),
-        module.poses_key(film, recipe(), PeopleDetector(recipe(backend="onnxruntime"))),
-        module.poses_key(film, recipe(), PeopleDetector(recipe(model=str(detector_copy(films))))),
-    ]
-    assert len(set(keys)) == len(keys)
+    def key(of: Callable[..., str], video: str = "dance", **settings: Any) -> str:
+        pose = recipe(**settings)
+        return of(file_sha256(films / f"{video}.mp4"), pose, PeopleDetector(pose).means)
+
+    copy = str(detector_copy(films))
+    others: list[dict[str, Any]] = [
+        {}, {"video": "one"}, {"segment_frames": 9}, {"backend": "onnxruntime"}, {"model": copy}, {"max_people": 1},
+    ]  # fmt: skip
+    for of in (people_key, poses_key):
+        assert len({key(of, **other) for other in others}) == len(others)
+        assert key(of, threads=1) == key(of)
+    assert key(poses_key, smoothing="none") != key(poses_key)
+    assert key(people_key, smoothing="none") == key(people_key)
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_the_means_are_known_before_the_networks_are_loaded(backend: str) -> None:
+    assert means_of(recipe(backend=backend), "cpu") == PeopleDetector(recipe(backend=backend)).means
 
 
 def detector_copy(folder: Path) -> Path:
@@ -151,7 +158,7 @@ def test_undecodable_frames_are_absent_and_told_of(films: Path, monkeypatch: pyt
         for i, frame in enumerate(read_frames(film, start, stop), start):
             yield None if i in (3, 9, 10) else frame
 
-    monkeypatch.setattr(module, "read_frames", damaged)
+    monkeypatch.setattr("dancedist.pose.extract.read_frames", damaged)
     poses = extract(probe(films / "dance.mp4", LIMITS), recipe())
     np.testing.assert_array_equal(np.flatnonzero(~poses.present), [3, 9, 10])
     assert np.isnan(poses.xy[3]).all()

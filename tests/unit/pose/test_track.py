@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dancedist.pose.detect import People
+from dancedist.pose.people import People
 from dancedist.pose.track import PATIENCE_FRAMES, follow
 
 K = 26
