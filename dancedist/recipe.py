@@ -51,6 +51,18 @@ class PoseRecipe(_Part):
     smoothing_frames: int = Field(7, gt=0, description="window of the median, odd")
 
 
+class ExtractionRecipe(_Part):
+    """How poses are extracted on a cluster; nothing here changes a bit of them."""
+
+    workers: int = Field(0, ge=0, description="processes that find people; 0: as many as the cluster holds")
+    worker_cpus: float = Field(0.9, gt=0, description="cores of one worker; the rest of a core reads and joins")
+    worker_gpus: float = Field(0.0, ge=0, description="part of a GPU of one worker; 0: they compute on processors")
+    worker_threads: int = Field(1, gt=0, description="threads of a worker's networks; more workers are faster")
+    attempts: int = Field(3, gt=0, description="a segment that costs its worker so often is given up")
+    segment_timeout_s: float = Field(1800.0, gt=0, description="a worker that is silent for longer is replaced")
+    cache_gb: float = Field(50.0, gt=0, description="disk of a node for videos fetched from S3")
+
+
 class RetargetRecipe(_Part):
     """The ICCV paper's global normalization (eqs. 7-9)."""
 
@@ -140,6 +152,7 @@ class Recipe(_Part):
 
     video: VideoRecipe = VideoRecipe()
     pose: PoseRecipe = PoseRecipe()
+    extraction: ExtractionRecipe = ExtractionRecipe()
     retarget: RetargetRecipe = RetargetRecipe()
     figure: FigureRecipe = FigureRecipe()
     data: DataRecipe = DataRecipe()

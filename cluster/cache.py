@@ -1,0 +1,77 @@
+"""Videos where a decoder can seek in them: as they are on a disk, or fetched from S3 once for all workers of a node."""
+
+from __future__ import annotations
+
+import fcntl
+import getpass
+import hashlib
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cluster.faults import VideoChanged
+from cluster.storage import Entry, StorageMissing, open_storage, split_uri
+
+# A worker may still come back to a video that it used a moment ago.
+IN_USE_S = 900.0
+
+
+def fetched(uri: str, size_bytes: int, etag: str, cache_gb: float) -> Path:
+    """A local file with the video's content, as it was listed.
+
+    Raises VideoChanged where it is another by now, StorageMissing, StorageUnavailable.
+    """
+    store_uri, name = split_uri(uri)
+    store = open_storage(store_uri)
+    if not uri.startswith("s3://"):
+        _check(uri, etag, store.stat(name))
+        return Path(store_uri) / name
+    path = _folder() / (hashlib.sha256(f"{uri} {etag}".encode()).hexdigest() + Path(name).suffix)
+    with _only_one(path.with_suffix(".lock")):
+        if not path.exists():
+            _make_room(path.parent, int(cache_gb * 1e9) - size_bytes)
+            store.download(name, path)
+            try:
+                _check(uri, etag, store.stat(name))
+            except VideoChanged:
+                path.unlink()
+                raise
+        os.utime(path)
+    return path
+
+
+def _check(uri: str, etag: str, now: Entry | None) -> None:
+    if now is None:
+        raise StorageMissing("is not there any more", file=uri)
+    if now.etag != etag:
+        raise VideoChanged("changed since it was listed", file=uri, expected=f"etag {etag}", got=now.etag)
+
+
+def _folder() -> Path:
+    """$DANCEDIST_CACHE, or a folder of this user among the temporary files."""
+    named = os.environ.get("DANCEDIST_CACHE")
+    folder = Path(named) if named else Path(tempfile.gettempdir()) / f"dancedist-{getpass.getuser()}"
+    folder = folder / "videos"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder
+
+
+@contextmanager
+def _only_one(lock: Path) -> Iterator[None]:
+    with lock.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _make_room(folder: Path, budget_bytes: int) -> None:
+    """Remove what was not used for the longest, but nothing that was used just now."""
+    files = sorted((f.stat().st_mtime, f.stat().st_size, f) for f in folder.iterdir() if f.suffix != ".lock")
+    held = sum(size for _, size, _ in files)
+    for used, size, file in files:
+        if held <= budget_bytes or time.time() - used < IN_USE_S:
+            return
+        file.unlink(missing_ok=True)
+        held -= size

@@ -1,0 +1,201 @@
+"""Videos -> PoseSequences and retarget statistics, on any number of nodes.
+
+Videos are cut on a fixed grid of frames, not by worker count, and every step is a function of its input alone: the
+result is the same to the byte for any number of workers, and after any death.
+"""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from cluster.faults import Fault, Unexpected, WorkerLost, WorkersUnfit
+from cluster.inputs import Listed
+from cluster.metrics import count_error, count_seconds, count_segment
+from cluster.pool import WorkerPool
+from cluster.segments import Detector, Job, Joined, Looked, Segment, join, look, read
+from cluster.session import room_for
+from dancedist.errors import DancedistError
+
+# A segment that was looked at, a video with nothing to look at, something wrong, or (None) no news.
+Answer = tuple[Segment, Looked] | Segment | Fault | None
+# Reading and joining wait for disks and networks: a worker leaves them a tenth of its core.
+SMALL_CPUS = 0.05
+MAX_JOINS = 64
+# Videos are read so far ahead of detection, and so many by one task.
+SLICE_BYTES, SLICE_VIDEOS, BLOCK_VIDEOS = 16_000_000_000, 512, 8
+
+
+def extract(
+    job: Job, videos: Sequence[Listed], workers: int, tell: Callable[[Answer], None]
+) -> Generator[Joined | Fault, None, None]:
+    """Poses of all videos, each told of when it is done or known to fail; `tell` hears of every segment."""
+    segments = read_videos(job, videos)
+    people = find_people(job, segments, workers)
+    whole = whole_videos(people, tell)
+    return join_videos(job, whole)
+
+
+def read_videos(job: Job, videos: Sequence[Listed]) -> Iterator[Segment | Fault]:
+    """Look at every video and cut it, on all nodes; what costs its process twice is a fault."""
+    for some in _slices(videos):
+        left = {listed.name: listed for listed in some}
+        for videos_a_task in (BLOCK_VIDEOS, 1):
+            for found in _read(job, [*left.values()], videos_a_task):
+                left.pop(found.name, None)
+                yield found
+            if not left:
+                break
+        for listed in left.values():
+            yield Fault.of(WorkerLost("every process that reads it dies", file=listed.uri), listed.name, listed.uri)
+
+
+def find_people(job: Job, segments: Iterable[Segment | Fault], workers: int) -> Iterator[Answer]:
+    """Look at every segment, in actors that keep their networks; faults and videos with nothing to do pass."""
+    aside: deque[Segment | Fault] = deque()
+
+    def to_do() -> Iterator[Segment]:
+        for found in segments:
+            if isinstance(found, Segment) and found.missing:
+                yield found
+            else:
+                aside.append(found)
+
+    needs = {"num_cpus": job.extraction.worker_cpus, "num_gpus": job.extraction.worker_gpus}
+    pool: WorkerPool[Segment] = WorkerPool(
+        start=lambda: ray.remote(**needs, max_restarts=0, max_task_retries=0)(_PeopleWorker).remote(job),
+        wanted=lambda: workers or room_for(*needs.values()),
+        attempts=job.extraction.attempts,
+        timeout_s=job.extraction.segment_timeout_s,
+    )
+    for done in pool.run(to_do()):
+        while aside:
+            yield aside.popleft()
+        if done is None:
+            yield None
+            continue
+        segment, answer = done
+        if isinstance(answer, DancedistError):
+            answer = Fault.of(answer, segment.name, segment.uri, segment.start_frame, segment.stop_frame)
+        yield answer if isinstance(answer, Fault) else (segment, answer)
+    yield from aside
+
+
+def whole_videos(answers: Iterable[Answer], tell: Callable[[Answer], None]) -> Iterator[Segment | Fault | None]:
+    """A segment of every video of which all have been looked at; faults pass."""
+    missing: dict[str, int] = {}
+    for answer in answers:
+        tell(answer)
+        if not isinstance(answer, tuple):
+            yield answer
+            continue
+        segment = answer[0]
+        missing[segment.name] = missing.get(segment.name, segment.missing) - 1
+        if not missing[segment.name]:
+            del missing[segment.name]
+            yield segment
+
+
+def join_videos(job: Job, videos: Iterable[Segment | Fault | None]) -> Generator[Joined | Fault, None, None]:
+    """Join the segments of every video, on any node; faults pass."""
+    joining: dict[ray.ObjectRef, Segment] = {}
+    shared = ray.put(job)
+    task = ray.remote(num_cpus=SMALL_CPUS, max_retries=3)(_join)
+    for video in videos:
+        if isinstance(video, Fault):
+            count_error(video.slug)
+            yield video
+        elif video is not None:
+            joining[task.remote(shared, video)] = video
+        yield from _joined(joining, all_of_them=len(joining) >= MAX_JOINS)
+    yield from _joined(joining, all_of_them=True)
+
+
+def _slices(videos: Sequence[Listed]) -> Iterator[list[Listed]]:
+    some: list[Listed] = []
+    for listed in videos:
+        some.append(listed)
+        if len(some) == SLICE_VIDEOS or sum(v.size_bytes for v in some) >= SLICE_BYTES:
+            yield some
+            some = []
+    if some:
+        yield some
+
+
+def _read(job: Job, videos: Sequence[Listed], videos_a_task: int) -> Iterator[Segment | Fault]:
+    # Small jobs spread too.
+    videos_a_task = max(1, min(videos_a_task, len(videos) // (4 * room_for(1, 0))))
+    rows = [asdict(listed) for listed in videos]
+    blocks = [pa.Table.from_pylist(rows[i : i + videos_a_task]) for i in range(0, len(rows), videos_a_task)]
+    cut = ray.data.from_arrow(blocks).flat_map(_read_row, fn_kwargs={"job": job}, num_cpus=SMALL_CPUS)
+    kinds = {"Segment": Segment, "Fault": Fault}
+    for row in cut.iter_rows():
+        yield kinds[row["kind"]](**json.loads(row["fields"]))
+
+
+def _read_row(row: dict[str, Any], job: Job) -> list[dict[str, str]]:
+    listed = Listed(**row)
+    try:
+        found: list[Segment] | Fault = read(job, listed)
+    except Exception:
+        # A bug that one video shows must not cost the others of its block.
+        last = traceback.format_exc().strip()
+        found = Fault.of(Unexpected("failed", file=listed.uri, got=last), listed.name, listed.uri)
+    several = [found] if isinstance(found, Fault) else found
+    return [{"kind": type(f).__name__, "fields": json.dumps(asdict(f))} for f in several]
+
+
+class _PeopleWorker:
+    """A process that keeps its networks from segment to segment."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._detector: Detector
+
+    def ready(self) -> None:
+        """Load the networks."""
+        pose, means = self._job.pose, self._job.means
+        settings = {"threads": self._job.extraction.worker_threads, "backend": means.backend}
+        self._detector = self._job.detector(pose.model_copy(update=settings))
+        if self._detector.means != means:
+            raise WorkersUnfit("a worker would compute otherwise", expected=str(means), got=str(self._detector.means))
+
+    def do(self, segment: Segment) -> Looked | Fault:
+        """Look at one segment."""
+        found = look(self._job, self._detector, segment)
+        if isinstance(found, Looked):
+            frames = segment.stop_frame - segment.start_frame
+            count_segment(frames, {"decode": found.decode_s, "detect": found.detect_s, "write": found.write_s})
+        return found
+
+
+def _join(job: Job, segment: Segment) -> Joined | Fault:
+    found = join(job, segment)
+    if isinstance(found, Joined):
+        count_seconds({"join": found.join_s})
+    return found
+
+
+def _joined(joining: dict[ray.ObjectRef, Segment], *, all_of_them: bool) -> Iterator[Joined | Fault]:
+    if not joining:
+        return
+    done, _ = ray.wait([*joining], num_returns=len(joining), timeout=None if all_of_them else 0)
+    for ref in done:
+        video = joining.pop(ref)
+        try:
+            found = ray.get(ref)
+        except RayTaskError as error:
+            found = Fault.of(Unexpected("failed", file=video.uri, got=str(error)), video.name, video.uri)
+        except RayError as error:
+            found = Fault.of(WorkerLost("every process that joins it dies", got=str(error)), video.name, video.uri)
+        if isinstance(found, Fault):
+            count_error(found.slug)
+        yield found

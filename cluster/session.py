@@ -1,0 +1,64 @@
+"""The Ray cluster that a job runs on."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import ray
+from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
+from ray.data import DataContext
+
+from cluster.storage import StorageUnavailable
+
+ROOT = Path(__file__).resolve().parents[1]
+# What of the repository a worker on another node needs.
+_NOT_NEEDED = [".git", ".venv", "runs", "tests", "docs", "benchmarks", "k8s"]
+
+
+@contextmanager
+def connected() -> Iterator[None]:
+    """The cluster of this job (`ray job submit`) or of $RAY_ADDRESS; without either, one on this machine alone."""
+    ray.init(runtime_env=_code(), log_to_driver=False, logging_level=logging.WARNING)
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    # A block that is lost is read again, video by video.
+    context.max_errored_blocks = -1
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _code() -> dict[str, object]:
+    """Where workers find this package: a submitted job brings it, a cluster is sent it, this machine has it."""
+    if RAY_JOB_CONFIG_JSON_ENV_VAR in os.environ:
+        return {}
+    if os.environ.get("RAY_ADDRESS"):
+        return {"working_dir": str(ROOT), "excludes": _NOT_NEEDED}
+    return {"env_vars": {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}}
+
+
+def lasting(uri: str) -> str:
+    """A place for results that is still there after the job, as an absolute URI. Raises StorageUnavailable."""
+    if uri.startswith("s3://"):
+        return uri
+    if "://" not in uri and not os.path.isabs(uri) and RAY_JOB_CONFIG_JSON_ENV_VAR in os.environ:
+        raise StorageUnavailable(
+            "a relative path would lie in Ray's temporary copy of the repository",
+            file=uri,
+            expected="s3://bucket/prefix or an absolute path that all nodes share",
+        )
+    return uri if "://" in uri else str(Path(uri).absolute())
+
+
+def room_for(cpus: float, gpus: float) -> int:
+    """How many workers with such needs the cluster holds now, at least one."""
+    total = ray.cluster_resources()
+    fits = [int(total.get(kind, 0.0) / need + 1e-6) for kind, need in (("CPU", cpus), ("GPU", gpus)) if need > 0]
+    return max(1, min(fits, default=1))
