@@ -71,7 +71,7 @@ def run_extraction(
     log.info("%d videos, %d of them found done", len(work.videos) + len(work.faults), len(work.done))
     summary = Summary(videos=len(work.videos) + len(work.faults), found_done=len(work.done))
     progress = JobProgress(sum(v.size_bytes for v in work.todo))
-    if not (strict and work.faults):
+    if work.todo and not (strict and work.faults):
         with shown(progress):
             summary.seconds["join"] = _extract(job, work, workers, strict, progress)
     store = open_storage(output)

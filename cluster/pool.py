@@ -66,7 +66,7 @@ class WorkerPool(Generic[T]):
         feed = _Feed(items)
         try:
             while not (feed.ended and not self._again and not any(w.given for w in self._workers)):
-                if self._again or feed.waits():
+                if not feed.ended or self._again:
                     self._grow()
                 self._hand_out(feed)
                 yield from self._collect()
@@ -187,10 +187,6 @@ class _Feed(Generic[T]):
         if isinstance(item, BaseException):
             raise item
         return item  # type: ignore[no-any-return]
-
-    def waits(self) -> bool:
-        """Whether there is something to take."""
-        return not self._queue.empty()
 
     def stop(self) -> None:
         """Take nothing more from the source."""

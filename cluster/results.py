@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.faults import Fault
-from cluster.storage import Storage, StorageMissing
+from cluster.storage import Storage
 from dancedist.errors import FileInvalid, NoDancer
 from dancedist.recipe import RetargetRecipe
 from dancedist.retarget.stats import RetargetStats
@@ -113,13 +113,14 @@ def write_summary(store: Storage, summary: Summary, faults: Sequence[Fault]) -> 
 
 def read_stats(store: Storage, name: str) -> dict[str, RetargetStats]:
     """Statistics by name of video, from a stats.parquet. Raises StorageMissing, FileInvalid."""
+    uri = f"{store.uri}/{name}"
     try:
-        rows = pq.read_table(pa.BufferReader(store.read(name))).to_pylist()
-        return {row["name"]: _stats(row) for row in rows}
-    except StorageMissing:
-        raise
-    except (pa.ArrowException, KeyError) as error:
-        raise FileInvalid("is no stats.parquet", file=name, got=str(error)) from error
+        table = pq.read_table(pa.BufferReader(store.read(name)))
+    except pa.ArrowException as error:
+        raise FileInvalid("is no stats.parquet", file=uri, expected="Parquet", got=str(error)) from error
+    if not set(STATS.names) <= set(table.column_names):
+        raise FileInvalid("is no stats.parquet", file=uri, expected="its columns", got=", ".join(table.column_names))
+    return {row["name"]: _stats(row) for row in table.to_pylist()}
 
 
 def _stats_row(record: dict[str, Any], recipe: RetargetRecipe) -> dict[str, Any]:

@@ -116,7 +116,8 @@ def _alive(address: str) -> list[Any]:
 class Nodes:
     """A head (node 0) and some workers, each `ray start --block` in a network namespace with an address of its own.
 
-    A bridge joins them to each other and to this machine, which is `host_ip` to them; further they cannot reach.
+    A bridge joins them to each other and to this machine, which is `host_ip` to them, and {host} in `env`; further
+    they cannot reach.
     """
 
     def __init__(
@@ -132,13 +133,13 @@ class Nodes:
     ) -> None:
         self._workers, self._cpus, self._head_cpus = workers, cpus_per_node, head_cpus
         self._memory, self._object_store, self._dashboard = memory, object_store, dashboard
-        self._env = _environment(env or {})
         count = next(_counter)
         self._network = _free_network(count)
+        self.host_ip = self._network + "1"
+        self._env = _environment({k: v.replace("{host}", self.host_ip) for k, v in (env or {}).items()})
         self._name = f"dd{os.getpid()}{chr(97 + count % 26)}"  # names of links have 15 characters at most
         self._ray: list[subprocess.Popen[bytes]] = []
         self._gone: set[int] = set()
-        self.host_ip = self._network + "1"
         self.address = f"{self.ip(0)}:6379"
         self.job_address = f"http://{self.ip(0)}:8265"
 

