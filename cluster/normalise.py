@@ -9,7 +9,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import pyarrow as pa
 import ray
 
 from cluster.faults import Fault
@@ -51,12 +50,14 @@ def normalise(
 
     Yields a fault, or the name with the notices of what was newly made or found.
     """
-    rows = [{"name": name, "uri": uri} for name, uri in videos.items()]
-    blocks = [pa.Table.from_pylist(rows[i : i + VIDEOS_A_TASK]) for i in range(0, len(rows), VIDEOS_A_TASK)]
+    if not videos:
+        return
+    tasks = -(-len(videos) // VIDEOS_A_TASK)
+    named = ray.data.from_items([{"name": name} for name in videos], override_num_blocks=tasks)
     settings = {"output": output, "target": target, "recipe": recipe}
-    answers = ray.data.from_arrow(blocks).map(_normalise_row, fn_kwargs=settings, num_cpus=CPUS) if blocks else None
+    answers = named.map(_normalise_row, fn_kwargs=settings, num_cpus=CPUS)
     met = set()
-    for row in answers.iter_rows() if answers else ():
+    for row in answers.iter_rows():
         met.add(row["name"])
         if row["slug"]:
             yield Fault(row["name"], videos[row["name"]], row["slug"], row["message"])

@@ -13,7 +13,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import pyarrow as pa
 import ray
 from ray.exceptions import RayError, RayTaskError
 
@@ -133,9 +132,10 @@ def _slices(videos: Sequence[Listed]) -> Iterator[list[Listed]]:
 def _read(job: Job, videos: Sequence[Listed], videos_a_task: int) -> Iterator[Segment | Fault]:
     # Small jobs spread too.
     videos_a_task = max(1, min(videos_a_task, len(videos) // (4 * room_for(1, 0))))
-    rows = [asdict(listed) for listed in videos]
-    blocks = [pa.Table.from_pylist(rows[i : i + videos_a_task]) for i in range(0, len(rows), videos_a_task)]
-    cut = ray.data.from_arrow(blocks).flat_map(_read_row, fn_kwargs={"job": job}, num_cpus=SMALL_CPUS)
+    tasks = -(-len(videos) // videos_a_task)
+    # Not from_arrow: it asks a task of a whole core about the tables, and workers hold the cores.
+    listed = ray.data.from_items([asdict(video) for video in videos], override_num_blocks=tasks)
+    cut = listed.flat_map(_read_row, fn_kwargs={"job": job}, num_cpus=SMALL_CPUS)
     kinds = {"Segment": Segment, "Fault": Fault}
     for row in cut.iter_rows():
         yield kinds[row["kind"]](**json.loads(row["fields"]))

@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[1]
 RECIPE = "[pose]\nsegment_frames = 8\ndetect_every_frames = 4\n[extraction]\nworker_cpus = 0.25\n"
 LENGTHS = {"long": 96, "middle": 40, "short": 20}
 SEGMENTS = 12 + 5 + 3
-LIMIT_S = 200
+LIMIT_S = 300
 
 
 @pytest.fixture(scope="module")

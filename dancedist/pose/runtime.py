@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 import onnxruntime as ort
 import openvino as ov
@@ -48,6 +49,8 @@ class Network:
     """
 
     def __init__(self, path: Path, backend: Backend, precision: Precision, *, streams: int, threads: int) -> None:
+        # OpenCV would cut crops for its own threads, which take the cores from the networks.
+        cv2.setNumThreads(1)
         load = _openvino(path, precision, streams, threads) if backend == "openvino" else _onnxruntime(path, threads)
         self._run, shape, self.device = load
         if len(shape) != 4 or shape[1] != 3 or min(shape[2:]) <= 0:
