@@ -7,6 +7,7 @@ result is the same to the byte for any number of workers, and after any death.
 from __future__ import annotations
 
 import json
+import logging
 import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -21,13 +22,15 @@ from cluster.inputs import Listed
 from cluster.metrics import count_error, count_seconds, count_segment
 from cluster.pool import WorkerPool
 from cluster.segments import Detector, Job, Joined, Looked, Segment, join, look, read
-from cluster.session import room_for
+from cluster.session import asked_for, room_for
 from dancedist.errors import DancedistError
+
+log = logging.getLogger("dancedist")
 
 # A segment that was looked at, a video with nothing to look at, something wrong, or (None) no news.
 Answer = tuple[Segment, Looked] | Segment | Fault | None
-# Reading and joining wait for disks and networks: a worker leaves them a tenth of its core.
-SMALL_CPUS = 0.05
+# Reading and joining wait for disks and networks: a worker leaves them a tenth of its cores.
+WORKER_SHARE, SMALL_CPUS = 0.9, 0.05
 MAX_JOINS = 64
 # Videos are read so far ahead of detection, and so many by one task.
 SLICE_BYTES, SLICE_VIDEOS, BLOCK_VIDEOS = 16_000_000_000, 512, 8
@@ -68,23 +71,19 @@ def find_people(job: Job, segments: Iterable[Segment | Fault], workers: int) -> 
             else:
                 aside.append(found)
 
-    needs = {"num_cpus": job.extraction.worker_cpus, "num_gpus": job.extraction.worker_gpus}
+    cpus, gpus = job.extraction.worker_cpus, job.extraction.worker_gpus
+    actor = ray.remote(num_cpus=WORKER_SHARE * cpus, num_gpus=gpus, max_restarts=0, max_task_retries=0)(_PeopleWorker)
     pool: WorkerPool[Segment] = WorkerPool(
-        start=lambda: ray.remote(**needs, max_restarts=0, max_task_retries=0)(_PeopleWorker).remote(job),
-        wanted=lambda: workers or room_for(*needs.values()),
+        start=lambda: actor.remote(job),
+        wanted=lambda: _wanted(workers, cpus, gpus),
         attempts=job.extraction.attempts,
         timeout_s=job.extraction.segment_timeout_s,
     )
-    for done in pool.run(to_do()):
-        while aside:
-            yield aside.popleft()
-        if done is None:
-            yield None
-            continue
-        segment, answer = done
-        if isinstance(answer, DancedistError):
-            answer = Fault.of(answer, segment.name, segment.uri, segment.start_frame, segment.stop_frame)
-        yield answer if isinstance(answer, Fault) else (segment, answer)
+    with asked_for(workers, cpus, gpus):
+        for done in pool.run(to_do()):
+            while aside:
+                yield aside.popleft()
+            yield done and _answer(*done)
     yield from aside
 
 
@@ -118,6 +117,20 @@ def join_videos(job: Job, videos: Iterable[Segment | Fault | None]) -> Generator
     yield from _joined(joining, all_of_them=True)
 
 
+def _wanted(workers: int, cpus: float, gpus: float) -> int:
+    """So many workers, but no more than fit now: others would take the cores that reading needs."""
+    room = room_for(cpus, gpus)
+    if not room:
+        log.warning("no node has %g cores and %g GPUs for a worker; waiting for one", cpus, gpus)
+    return max(1, min(workers or room, room))
+
+
+def _answer(segment: Segment, answer: Looked | Fault | DancedistError) -> Answer:
+    if isinstance(answer, DancedistError):
+        return Fault.of(answer, segment.name, segment.uri, segment.start_frame, segment.stop_frame)
+    return answer if isinstance(answer, Fault) else (segment, answer)
+
+
 def _slices(videos: Sequence[Listed]) -> Iterator[list[Listed]]:
     some: list[Listed] = []
     for listed in videos:
@@ -131,7 +144,7 @@ def _slices(videos: Sequence[Listed]) -> Iterator[list[Listed]]:
 
 def _read(job: Job, videos: Sequence[Listed], videos_a_task: int) -> Iterator[Segment | Fault]:
     # Small jobs spread too.
-    videos_a_task = max(1, min(videos_a_task, len(videos) // (4 * room_for(1, 0))))
+    videos_a_task = max(1, min(videos_a_task, len(videos) // (4 * max(1, room_for(1, 0)))))
     tasks = -(-len(videos) // videos_a_task)
     # Not from_arrow: it asks a task of a whole core about the tables, and workers hold the cores.
     listed = ray.data.from_items([asdict(video) for video in videos], override_num_blocks=tasks)

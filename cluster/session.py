@@ -10,6 +10,7 @@ from pathlib import Path
 
 import ray
 from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
+from ray.autoscaler.sdk import request_resources
 from ray.data import DataContext
 
 from cluster.storage import StorageUnavailable
@@ -58,7 +59,17 @@ def lasting(uri: str) -> str:
 
 
 def room_for(cpus: float, gpus: float) -> int:
-    """How many workers with such needs the cluster holds now, at least one."""
-    total = ray.cluster_resources()
-    fits = [int(total.get(kind, 0.0) / need + 1e-6) for kind, need in (("CPU", cpus), ("GPU", gpus)) if need > 0]
-    return max(1, min(fits, default=1))
+    """How many workers with such needs the cluster's nodes hold now."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    needs = {kind: need for kind, need in (("CPU", cpus), ("GPU", gpus)) if need > 0}
+    return sum(min(int(node.get(kind, 0.0) / need + 1e-6) for kind, need in needs.items()) for node in nodes)
+
+
+@contextmanager
+def asked_for(workers: int, cpus: float, gpus: float) -> Iterator[None]:
+    """Let an autoscaler, where there is one, bring nodes for so many workers while the block runs."""
+    request_resources(bundles=[{"CPU": cpus, **({"GPU": gpus} if gpus else {})}] * workers)
+    try:
+        yield
+    finally:
+        request_resources(bundles=[])

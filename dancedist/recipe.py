@@ -55,7 +55,7 @@ class ExtractionRecipe(_Part):
     """How poses are extracted on a cluster; nothing here changes a bit of them."""
 
     workers: int = Field(0, ge=0, description="processes that find people; 0: as many as the cluster holds")
-    worker_cpus: float = Field(0.9, gt=0, description="cores of one worker; the rest of a core reads and joins")
+    worker_cpus: float = Field(1.0, gt=0, description="cores of one worker; it leaves a tenth to reading and joining")
     worker_gpus: float = Field(0.0, ge=0, description="part of a GPU of one worker; 0: they compute on processors")
     worker_threads: int = Field(1, gt=0, description="threads of a worker's networks; more workers are faster")
     attempts: int = Field(3, gt=0, description="a segment that costs its worker so often is given up")
