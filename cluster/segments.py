@@ -19,6 +19,7 @@ from cluster.inputs import Listed
 from cluster.storage import Storage, StorageUnavailable, open_storage
 from dancedist.errors import DancedistError, Notice, VideoTooLarge, VideoUnreadable
 from dancedist.pose.detect import Means, PeopleDetector
+from dancedist.pose.networks import Frame
 from dancedist.pose.people import People
 from dancedist.pose.segments import PEOPLE_VERSION, POSES_VERSION, one_dancer, people_key, poses_key, segment_grid
 from dancedist.pose.sequence import PoseSequence, write_poses
@@ -135,10 +136,8 @@ def look(job: Job, detector: Detector, segment: Segment) -> Looked | Fault:
     """Find everybody in a segment, and keep them."""
     try:
         started = time.perf_counter()
-        with _local(job, segment.listed) as path:
-            video = _probed(path, segment.etag, job.video)
-            frames = ReadAhead(read_frames(video, segment.start_frame, segment.stop_frame))
-            people = detector.segment(frames)
+        frames = ReadAhead(_frames(job, segment))
+        people = detector.segment(frames)
         found = time.perf_counter()
         with _output(job) as store:
             store.write(segment_name(segment.key, segment.start_frame), people.to_bytes())
@@ -195,6 +194,11 @@ def _local(job: Job, listed: Listed) -> Iterator[Path]:
         yield fetched(listed.uri, listed.size_bytes, listed.etag, job.extraction.cache_gb)
     except (VideoUnreadable, VideoTooLarge) as error:
         raise type(error)(error.message, file=listed.uri, expected=error.expected, got=error.got) from error
+
+
+def _frames(job: Job, segment: Segment) -> Iterator[Frame | None]:
+    with _local(job, segment.listed) as path:
+        yield from read_frames(_probed(path, segment.etag, job.video), segment.start_frame, segment.stop_frame)
 
 
 @lru_cache(maxsize=2)

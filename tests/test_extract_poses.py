@@ -28,6 +28,7 @@ from dancedist.video.encode import write_film
 from dancedist.video.probe import probe
 from tests.nodes import Nodes, OneHost, available
 from tests.s3 import S3Server
+from tests.test_nasty import POSES
 
 pytestmark = pytest.mark.cluster
 
@@ -332,3 +333,57 @@ def test_a_second_pass_normalises(nodes: Nodes | OneHost, films: Path, alone: Pa
     code, said = Job(nodes, films, alone, films, "--retarget-to", f"{alone}/stats.parquet").wait()
     assert code == 1
     assert "stats.parquet#NAME with one of: long, middle, short" in said
+
+
+@pytest.mark.slow
+@pytest.mark.footage
+def test_the_nasty_set_and_three_good_videos(
+    nodes: Nodes | OneHost, films: Path, footage: Path, tmp_path: Path
+) -> None:
+    good = ["source_b_rooftop_8s", "target_e_edn_man_5s", "source_c_edn_13s"]
+    (films / "recipe.toml").write_text("")
+    try:
+        inputs = [footage / "nasty", *(footage / f"{name}.mp4" for name in good)]
+        code, said = Job(nodes, films, tmp_path / "out", *inputs).wait()
+    finally:
+        (films / "recipe.toml").write_text(RECIPE)
+    assert code == 3, said
+    slugs = {Path(name).stem: slug for name, (slug, _) in POSES.items() if slug}
+    rows = pq.read_table(tmp_path / "out/errors.parquet").to_pylist()
+    assert {r["name"]: r["slug"] for r in rows} == slugs
+    assert len(rows) == len(slugs)
+    made = summary(open_storage(str(tmp_path / "out")))
+    told = {(w["name"], w["slug"]) for w in made["warnings"]}
+    for name, (slug, warnings) in POSES.items():
+        stem = Path(name).stem
+        assert (tmp_path / f"out/poses/{stem}.parquet").exists() == (slug is None)
+        assert {(stem, warning) for warning in warnings} <= told
+        if slug is None:
+            # Each warning that travels with the poses is in the summary.
+            own = read_poses(tmp_path / f"out/poses/{stem}.parquet").notices
+            assert {(stem, n.slug) for n in own} == {t for t in told if t[0] == stem}
+    for name in good:
+        assert read_poses(tmp_path / f"out/poses/{name}.parquet").present.mean() > 0.9
+
+
+def test_metrics_are_served(nodes: Nodes | OneHost, films: Path, tmp_path: Path) -> None:
+    """Every node serves what its workers counted; they last as long as the workers."""
+    ask = (
+        "import ray, urllib.request; ray.init(log_to_driver=False)\n"
+        "for n in ray.nodes():\n"
+        "    if n['Alive']:\n"
+        "        url = f\"http://{n['NodeManagerAddress']}:{n['MetricsExportPort']}/metrics\"\n"
+        "        print(urllib.request.urlopen(url, timeout=10).read().decode())"
+    )
+    bad = tmp_path / "bad.mp4"
+    bad.write_text("no film")
+    job = Job(nodes, films, tmp_path / "out", films, bad)
+    served = ""
+    while job.process.poll() is None:
+        process = nodes.run(["python", "-c", ask], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        served += process.communicate(timeout=60)[0]
+    assert job.wait()[0] == 3
+    for name in ("frames", "segments", "seconds"):
+        assert f"ray_dancedist_{name}" in served
+    assert 'stage="decode"' in served
+    assert 'slug="video-unreadable"' in served
