@@ -31,6 +31,17 @@ def shared_weights() -> Path:
     return _shared("weights")
 
 
+@pytest.fixture
+def ray_here() -> Iterator[None]:
+    """A Ray of this process alone, gone when the test is: the next module starts its own."""
+    import ray
+
+    # "local": not whatever cluster another test has left its address of.
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[S3Server]:
     """A real S3 server; a test that stops it starts it again."""

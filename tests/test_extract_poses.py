@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import ray
 
 from cluster.storage import Storage, open_storage
 from dancedist.pose.extract import extract_to
@@ -299,9 +300,8 @@ def test_a_submitted_job_brings_its_code_and_refuses_a_relative_output(
     assert "s3://bucket/prefix or an absolute path" in said
 
 
+@pytest.mark.usefixtures("ray_here")
 def test_the_tables_are_read_as_they_are(alone: Path) -> None:
-    import ray.data
-
     one = read_poses(alone / "poses/long.parquet")
     frame = pd.read_parquet(alone / "poses/long.parquet")
     np.testing.assert_array_equal(np.stack(frame["xy"]).reshape(one.xy.shape), one.xy)

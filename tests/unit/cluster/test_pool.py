@@ -21,7 +21,8 @@ pytestmark = pytest.mark.cluster
 @pytest.fixture(scope="module", autouse=True)
 def one_machine() -> Iterator[None]:
     root = str(Path(__file__).parents[3])
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": root}})
+    here = {"env_vars": {"PYTHONPATH": root}}
+    ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False, runtime_env=here)
     yield
     ray.shutdown()
 
