@@ -77,7 +77,7 @@ def copies(folder: Path, found: list[Segment]) -> None:
     """People for every segment that was not looked at: those of one that was."""
     out, size = folder / "out", job(folder).pose.segment_frames
     grid = segment_grid(found[0].frames, size)
-    seen = sorted(out.glob("work/segments/*/*.npz"))
+    seen = sorted(out.glob("work/segments/*/*.safetensors"))
     whole = [f for f in seen if int(f.stem) + size <= found[0].frames]
     for start, stop in grid:
         target = out / segment_name(found[0].key, start)

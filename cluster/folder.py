@@ -41,9 +41,12 @@ class FolderStorage(Storage):
 
     def read(self, name: str) -> bytes:
         """See Storage."""
-        path = self._existing(name)
+        path = self._path(name)
         with local_errors(path):
-            return path.read_bytes()
+            try:
+                return path.read_bytes()
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                raise StorageMissing("is not there", file=path) from None
 
     def download(self, name: str, path: Path) -> None:
         """See Storage."""

@@ -52,7 +52,7 @@ class WorkerPool(Generic[T]):
     def __init__(self, start: Callable[[], Any], wanted: Callable[[], int], *, attempts: int, timeout_s: float) -> None:
         self._start, self._wanted, self._attempts, self._timeout_s = start, wanted, attempts, timeout_s
         self._workers: list[_Worker[T]] = []
-        self._again: deque[T] = deque()
+        self._next: deque[T] = deque()
         self._tried: dict[T, int] = {}
         self._failed_starts = 0
         self._grow_at = 0.0
@@ -65,15 +65,19 @@ class WorkerPool(Generic[T]):
         """
         feed = _Feed(items)
         try:
-            while not (feed.ended and not self._again and not any(w.given for w in self._workers)):
-                if not feed.ended or self._again:
+            while not (feed.ended and not self._next and not any(w.given for w in self._workers)):
+                if not self._next and (item := feed.take()) is not None:
+                    self._next.append(item)
+                # No sooner: a job that finds all done starts no worker, and reading comes first to the cores.
+                if self._next:
                     self._grow()
                 self._hand_out(feed)
                 yield from self._collect()
                 yield None
         finally:
             feed.stop()
-            for worker in self._workers:
+            # An error's traceback can keep this waiting until Ray is gone; to ask it then would start another.
+            for worker in self._workers if ray.is_initialized() else ():
                 ray.kill(worker.actor)
 
     def _grow(self) -> None:
@@ -89,7 +93,7 @@ class WorkerPool(Generic[T]):
         for depth in range(IN_FLIGHT):
             for worker in self._workers:
                 if worker.ready is None and len(worker.given) == depth:
-                    item = self._again.popleft() if self._again else feed.take()
+                    item = self._next.popleft() if self._next else feed.take()
                     if item is None:
                         return
                     if not worker.given:
@@ -138,7 +142,7 @@ class WorkerPool(Generic[T]):
         except RayError as error:
             self._bury(worker)
             # What it was only going to do was not what killed it.
-            self._again.extend(other for _, other in list(worker.given)[1:])
+            self._next.extend(other for _, other in list(worker.given)[1:])
             answer = self._failed(item, WorkerLost("its worker died", got=_last_line(error)))
         else:
             worker.given.popleft()
@@ -153,7 +157,7 @@ class WorkerPool(Generic[T]):
     def _failed(self, item: T, error: DancedistError) -> DancedistError | None:
         self._tried[item] = self._tried.get(item, 0) + 1
         if self._tried[item] < self._attempts:
-            self._again.append(item)
+            self._next.append(item)
             return None
         del self._tried[item]
         return error

@@ -23,15 +23,17 @@ from cluster.metrics import count_error, count_seconds, count_segment
 from cluster.pool import WorkerPool
 from cluster.segments import Detector, Job, Joined, Looked, Segment, join, look, read
 from cluster.session import asked_for, room_for
+from cluster.storage import open_storage
 from dancedist.errors import DancedistError
 
 log = logging.getLogger("dancedist")
 
 # A segment that was looked at, a video with nothing to look at, something wrong, or (None) no news.
 Answer = tuple[Segment, Looked] | Segment | Fault | None
-# Reading and joining wait for disks and networks: a worker leaves them a tenth of its cores.
+# Reading and joining wait for disks and networks: a worker leaves them a tenth of its cores, in which one of each
+# fits per core. More at once would each begin with seconds of imports.
 WORKER_SHARE, SMALL_CPUS = 0.9, 0.05
-MAX_JOINS = 64
+LOOK_AGAIN_S = 0.1
 # Videos are read so far ahead of detection, and so many by one task.
 SLICE_BYTES, SLICE_VIDEOS, BLOCK_VIDEOS = 16_000_000_000, 512, 8
 
@@ -103,18 +105,33 @@ def whole_videos(answers: Iterable[Answer], tell: Callable[[Answer], None]) -> I
 
 
 def join_videos(job: Job, videos: Iterable[Segment | Fault | None]) -> Generator[Joined | Fault, None, None]:
-    """Join the segments of every video, on any node; faults pass."""
+    """Join the segments of every video, on any node; faults pass. Detection never waits for it."""
+    waiting: deque[Segment] = deque()
     joining: dict[ray.ObjectRef, Segment] = {}
     shared = ray.put(job)
     task = ray.remote(num_cpus=SMALL_CPUS, max_retries=3)(_join)
-    for video in videos:
-        if isinstance(video, Fault):
-            count_error(video.slug)
-            yield video
-        elif video is not None:
+
+    def go_on(timeout_s: float) -> Iterator[Joined | Fault]:
+        while waiting and len(joining) < _small_at_once():
+            video = waiting.popleft()
             joining[task.remote(shared, video)] = video
-        yield from _joined(joining, all_of_them=len(joining) >= MAX_JOINS)
-    yield from _joined(joining, all_of_them=True)
+        yield from _joined(joining, timeout_s)
+
+    for found in videos:
+        if isinstance(found, Fault):
+            count_error(found.slug)
+            yield found
+        elif found is not None:
+            waiting.append(found)
+        else:
+            yield from go_on(0)
+    while waiting or joining:
+        yield from go_on(LOOK_AGAIN_S)
+
+
+def _small_at_once() -> int:
+    """How many tasks read, and how many join: as many as there are cores."""
+    return max(2, room_for(1, 0))
 
 
 def _wanted(workers: int, cpus: float, gpus: float) -> int:
@@ -144,11 +161,11 @@ def _slices(videos: Sequence[Listed]) -> Iterator[list[Listed]]:
 
 def _read(job: Job, videos: Sequence[Listed], videos_a_task: int) -> Iterator[Segment | Fault]:
     # Small jobs spread too.
-    videos_a_task = max(1, min(videos_a_task, len(videos) // (4 * max(1, room_for(1, 0)))))
+    videos_a_task = max(1, min(videos_a_task, len(videos) // (4 * _small_at_once())))
     tasks = -(-len(videos) // videos_a_task)
     # Not from_arrow: it asks a task of a whole core about the tables, and workers hold the cores.
     listed = ray.data.from_items([asdict(video) for video in videos], override_num_blocks=tasks)
-    cut = listed.flat_map(_read_row, fn_kwargs={"job": job}, num_cpus=SMALL_CPUS)
+    cut = listed.flat_map(_read_row, fn_kwargs={"job": job}, num_cpus=SMALL_CPUS, concurrency=_small_at_once())
     kinds = {"Segment": Segment, "Fault": Fault}
     for row in cut.iter_rows():
         yield kinds[row["kind"]](**json.loads(row["fields"]))
@@ -174,7 +191,8 @@ class _PeopleWorker:
         self._detector: Detector
 
     def ready(self) -> None:
-        """Load the networks."""
+        """Load the networks, and what speaks to the store."""
+        open_storage(self._job.output)
         pose, means = self._job.pose, self._job.means
         settings = {"threads": self._job.extraction.worker_threads, "backend": means.backend}
         self._detector = self._job.detector(pose.model_copy(update=settings))
@@ -197,10 +215,10 @@ def _join(job: Job, segment: Segment) -> Joined | Fault:
     return found
 
 
-def _joined(joining: dict[ray.ObjectRef, Segment], *, all_of_them: bool) -> Iterator[Joined | Fault]:
+def _joined(joining: dict[ray.ObjectRef, Segment], timeout_s: float) -> Iterator[Joined | Fault]:
     if not joining:
         return
-    done, _ = ray.wait([*joining], num_returns=len(joining), timeout=None if all_of_them else 0)
+    done, _ = ray.wait([*joining], num_returns=len(joining), timeout=timeout_s)
     for ref in done:
         video = joining.pop(ref)
         try:

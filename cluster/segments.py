@@ -89,7 +89,7 @@ class Segment:
 
 def segment_name(key: str, start_frame: int) -> str:
     """Where the people of a segment are kept."""
-    return f"work/segments/{key}/{start_frame:09d}.npz"
+    return f"work/segments/{key}/{start_frame:09d}.safetensors"
 
 
 @dataclass(frozen=True, slots=True)

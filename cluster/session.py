@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import ray
@@ -16,6 +18,7 @@ from ray.data import DataContext
 from cluster.storage import StorageUnavailable
 
 ROOT = Path(__file__).resolve().parents[1]
+LOOK_AGAIN_S = 2.0
 # What of the repository a worker on another node needs.
 _NOT_NEEDED = [".git", ".venv", "runs", "tests", "docs", "benchmarks", "k8s"]
 
@@ -59,10 +62,16 @@ def lasting(uri: str) -> str:
 
 
 def room_for(cpus: float, gpus: float) -> int:
-    """How many workers with such needs the cluster's nodes hold now."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    """How many workers with such needs the cluster's nodes hold now, or held a moment ago."""
+    now = int(time.monotonic() / LOOK_AGAIN_S)
     needs = {kind: need for kind, need in (("CPU", cpus), ("GPU", gpus)) if need > 0}
-    return sum(min(int(node.get(kind, 0.0) / need + 1e-6) for kind, need in needs.items()) for node in nodes)
+    return sum(min(int(node.get(kind, 0.0) / need + 1e-6) for kind, need in needs.items()) for node in _nodes(now))
+
+
+@lru_cache(maxsize=1)
+def _nodes(_now: int) -> list[dict[str, float]]:
+    """What every living node has. Asked of the cluster once a moment, as callers ask all the time."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 @contextmanager
@@ -72,4 +81,5 @@ def asked_for(workers: int, cpus: float, gpus: float) -> Iterator[None]:
     try:
         yield
     finally:
-        request_resources(bundles=[])
+        if ray.is_initialized():
+            request_resources(bundles=[])

@@ -22,6 +22,8 @@ from dancedist.errors import DancedistError
 
 # A store that does not answer for this long is taken to be gone.
 RETRY_FOR_S = 40.0
+# Backslashes, control characters and what no UTF-8 can hold.
+_NOT_IN_NAMES = re.compile(r"[\\\x00-\x1f\ud800-\udfff]")
 
 
 class StorageUnavailable(DancedistError):
@@ -98,11 +100,13 @@ class Storage(ABC):
 
 def open_storage(uri: str, retry_for_s: float = RETRY_FOR_S) -> Storage:
     """Store of a `file://` or `s3://bucket/prefix` URI; a plain path is a folder. Asks nothing of the store yet."""
-    from cluster.bucket import BucketStorage
+    if uri.startswith("s3://"):
+        # minio is a fifth of a second of imports, in each of many processes.
+        from cluster.bucket import BucketStorage
+
+        return BucketStorage(uri, retry_for_s)
     from cluster.folder import FolderStorage
 
-    if uri.startswith("s3://"):
-        return BucketStorage(uri, retry_for_s)
     return FolderStorage(str(_local_path(uri)), retry_for_s)
 
 
@@ -132,12 +136,7 @@ def _local_path(uri: str) -> Path:
 def checked_name(name: str) -> str:
     """The name itself. Raises NameInvalid."""
     parts = name.split("/")
-    if (
-        not all(parts)
-        or {".", ".."} & {*parts}
-        or "\\" in name
-        or any(ord(c) < 32 or 0xD800 <= ord(c) < 0xE000 for c in name)
-    ):
+    if not all(parts) or {".", ".."} & {*parts} or _NOT_IN_NAMES.search(name):
         raise NameInvalid(
             "is no name in a store", file=name, expected="relative, no '..', backslash or control character"
         )

@@ -100,7 +100,7 @@ class Job:
 
 
 def segments_in(store: Storage) -> int:
-    return sum(entry.name.endswith(".npz") for entry in store.list("work/segments/"))
+    return sum(entry.name.endswith(".safetensors") for entry in store.list("work/segments/"))
 
 
 def summary(store: Storage) -> dict[str, Any]:

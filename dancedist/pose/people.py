@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from io import BytesIO
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from dancedist.errors import FileInvalid
 from dancedist.pose.runtime import Floats
@@ -44,15 +44,12 @@ class People:
 
     def to_bytes(self) -> bytes:
         """The same bytes for the same people."""
-        file = BytesIO()
-        np.savez_compressed(file, **{f.name: getattr(self, f.name) for f in fields(self)})
-        return file.getvalue()
+        return save({f.name: np.ascontiguousarray(getattr(self, f.name)) for f in fields(self)})
 
     @classmethod
     def from_bytes(cls, data: bytes, file: str) -> People:
         """Inverse of `to_bytes`; raises FileInvalid, which names `file`."""
         try:
-            with np.load(BytesIO(data), allow_pickle=False) as arrays:
-                return cls(**{f.name: arrays[f.name] for f in fields(cls)})
-        except (BadZipFile, KeyError, ValueError, OSError, EOFError) as error:
-            raise FileInvalid("is no segment of people", file=file, expected="npz", got=str(error)) from error
+            return cls(**load(data))
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise FileInvalid("is no segment of people", file=file, expected="safetensors", got=str(error)) from error

@@ -143,7 +143,7 @@ def test_a_broken_segment_is_a_row(film: Path, tmp_path: Path) -> None:
     segments = cut(work, listed(film))
     for segment in segments:
         look(work, Imagined(), segment)
-    broken = tmp_path / "out" / f"work/segments/{segments[0].key}/000000008.npz"
+    broken = tmp_path / "out" / f"work/segments/{segments[0].key}/000000008.safetensors"
     broken.write_bytes(broken.read_bytes()[:50])
     found = join(work, segments[0])
     assert isinstance(found, Fault)
