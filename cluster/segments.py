@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
@@ -31,6 +31,7 @@ from dancedist.video.probe import Film, Video, probe
 
 # Changes when the same poses would be recorded in another way.
 RECORD_VERSION = 1
+KEPT_SEGMENTS = 8
 
 
 class Detector(Protocol):
@@ -153,17 +154,33 @@ def join(job: Job, segment: Segment) -> Joined | Fault:
         with _output(job) as store:
             film = _film_from_json(store.read(f"work/segments/{segment.key}/film.json"), segment.uri)
             starts = [start for start, _ in segment_grid(film.frames, job.pose.segment_frames)]
-            names = [segment_name(segment.key, start) for start in starts]
-            people = [People.from_bytes(store.read(name), name) for name in names]
-        key = poses_key(segment.sha256, job.pose, job.means)
-        poses = one_dancer(film, job.pose, people, job.means, key)
-        with _output(job) as store:
+            people = _Kept(store, [segment_name(segment.key, start) for start in starts])
+            key = poses_key(segment.sha256, job.pose, job.means)
+            poses = one_dancer(film, job.pose, people, job.means, key)
             upload_poses(store, poses, f"poses/{segment.name}.parquet")
             store.write(job.done_name(segment.listed), _record(segment, poses))
     except DancedistError as error:
         return Fault.of(error, segment.name, segment.uri)
     present = int(poses.present.sum())
     return Joined(segment.name, len(poses), present, time.perf_counter() - started, poses.notices)
+
+
+class _Kept(Sequence[People]):
+    """The people of consecutive segments, read when they are asked for: those of hours would not fit in a worker."""
+
+    def __init__(self, store: Storage, names: list[str]) -> None:
+        self._store, self._names = store, names
+        # Most videos are short, and theirs need not be read again.
+        self._read = lru_cache(maxsize=KEPT_SEGMENTS)(self._read_now)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __getitem__(self, i: Any) -> Any:
+        return self._read(self._names[i])
+
+    def _read_now(self, name: str) -> People:
+        return People.from_bytes(self._store.read(name), name)
 
 
 def upload_poses(store: Storage, poses: PoseSequence, name: str) -> None:

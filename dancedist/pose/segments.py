@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dancedist.errors import NoDancer, Notice
+from dancedist.errors import NoDancer
 from dancedist.pose.detect import Means
 from dancedist.pose.people import People
 from dancedist.pose.sequence import PoseSequence
@@ -43,11 +43,11 @@ def poses_key(video_sha256: str, pose: PoseRecipe, means: Means) -> str:
 
 def one_dancer(film: Film, pose: PoseRecipe, people: Sequence[People], means: Means, key: str) -> PoseSequence:
     """The dancer's smoothed poses, from everybody in the film's consecutive segments. Raises NoDancer."""
-    assert sum(map(len, people)) == film.frames, (sum(map(len, people)), film.frames)
     xy, score, notices = follow(people)
+    assert len(xy) == film.frames, (len(xy), film.frames)
     xy = smooth(xy, score, film.fps, pose.smoothing, pose.smoothing_frames)
     known = (score > 0) & (score >= pose.min_keypoint_score)
-    xy, score = np.where(known[..., None], xy, np.float32("nan")), np.where(known, score, np.float32(0))
+    xy[~known], score[~known] = np.nan, 0
     if not known.any():
         raise NoDancer("shows nobody", file=film.path, expected="a person", got=f"{film.frames} frames without one")
     return PoseSequence(
@@ -56,7 +56,7 @@ def one_dancer(film: Film, pose: PoseRecipe, people: Sequence[People], means: Me
         topology=TOPOLOGIES[pose.topology],
         fps=film.fps,
         size=(film.width, film.height),
-        notices=(*film.notices, *_undecodable(people), *notices),
+        notices=(*film.notices, *notices),
         fingerprint=key,
         model=means.label,
     )
@@ -64,11 +64,3 @@ def one_dancer(film: Film, pose: PoseRecipe, people: Sequence[People], means: Me
 
 def _facts(means: Means) -> tuple[str, ...]:
     return means.detector_sha256, means.model_sha256, means.backend, means.device, means.precision
-
-
-def _undecodable(people: Sequence[People]) -> list[Notice]:
-    missing = np.concatenate([p.missing for p in people])
-    if not missing.any():
-        return []
-    text = f"{missing.sum()} of {len(missing)} frames cannot be decoded; nobody is taken to be there"
-    return [Notice("undecodable-frames", text, int(np.argmax(missing)))]

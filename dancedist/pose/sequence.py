@@ -18,6 +18,8 @@ from dancedist.files import published
 from dancedist.pose.topology import TOPOLOGIES, Topology
 
 SCHEMA_VERSION = 1
+# Bounds the memory of writing an hour of film, as does a float for every value and no dictionary of them.
+ROWS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +93,7 @@ def write_poses(poses: PoseSequence, path: Path) -> None:
         }
     ).replace_schema_metadata({"dancedist": json.dumps(meta)})
     with published(path) as partial:
-        pq.write_table(table, partial, compression="zstd")
+        pq.write_table(table, partial, compression="zstd", use_dictionary=False, row_group_size=ROWS_AT_ONCE)
 
 
 def read_poses(path: Path) -> PoseSequence:

@@ -39,18 +39,21 @@ def adaptive_median(xy: Floats, score: Floats, window_frames: int = 7) -> Floats
     """
     assert window_frames % 2 == 1, window_frames
     reach = window_frames // 2
-    weight = np.where(np.isfinite(xy).all(axis=-1), score, 0).astype(np.float32)
-    padded_xy = np.pad(xy, ((reach, reach), (0, 0), (0, 0)), constant_values=np.nan)
-    padded_weight = np.pad(weight, ((reach, reach), (0, 0)))
     near = (1 + reach - np.abs(np.arange(-reach, reach + 1))).astype(np.float32)
     out = np.empty_like(xy)
     for start in range(0, len(xy), BLOCK_FRAMES):
-        stop = min(start + BLOCK_FRAMES, len(xy))
-        values = sliding_window_view(padded_xy[start : stop + 2 * reach], window_frames, axis=0)
-        weights = sliding_window_view(padded_weight[start : stop + 2 * reach], window_frames, axis=0)
+        here = slice(start, min(start + BLOCK_FRAMES, len(xy)))
+        # The block and what its windows reach to beyond it, which at the ends is nothing.
+        seen = slice(max(0, start - reach), here.stop + reach)
+        pad = seen.start - (start - reach), max(0, seen.stop - len(xy))
+        weight = np.where(np.isfinite(xy[seen]).all(axis=-1), score[seen], 0).astype(np.float32)
+        padded_xy = np.pad(xy[seen], (pad, (0, 0), (0, 0)), constant_values=np.nan)
+        weight = np.pad(weight, (pad, (0, 0)))
+        weights = sliding_window_view(weight, window_frames, axis=0)
         weights = np.minimum(weights, weights[..., ::-1]) * near
-        out[start:stop] = _weighted_median(values, weights[:, :, None, :])
-    return np.where(weight[..., None] > 0, out, xy)
+        median = _weighted_median(sliding_window_view(padded_xy, window_frames, axis=0), weights[:, :, None, :])
+        out[here] = np.where(weight[reach : len(weight) - reach, :, None] > 0, median, xy[here])
+    return out
 
 
 def _weighted_median(values: Floats, weights: Floats) -> Floats:

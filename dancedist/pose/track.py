@@ -26,12 +26,13 @@ MANY_ABSENT = 0.05
 
 @dataclass(frozen=True, eq=False)
 class _Track:
-    """One person without gaps that matter: `frame` (N,) ascending, their `box` (N, 4), `xy`, `score`."""
+    """One person without gaps that matter: `frame` (N,) ascending, and in these their box (N, 4), mean score (N,) and
+    column (N,) among the people of the frame. Small beside their keypoints, as there may be hours of it."""
 
     frame: NDArray[np.int64]
     box: Floats
-    xy: Floats
-    score: Floats
+    certainty: Floats
+    column: NDArray[np.int64]
 
     @property
     def heights(self) -> Floats:
@@ -40,35 +41,50 @@ class _Track:
     @property
     def weight(self) -> float:
         """Size and certainty, summed over the frames: what "largest and steadiest" means."""
-        return float((self.heights * self.score.mean(axis=1)).sum())
+        return float((self.heights * self.certainty).sum())
 
 
 def follow(people: Sequence[People]) -> tuple[Floats, Floats, tuple[Notice, ...]]:
-    """The dancer of a film, from everybody in its consecutive segments.
+    """The dancer of a film, from everybody in its consecutive segments, each of which is looked at twice.
 
-    Returns xy (T, K, 2) px and score (T, K), NaN and 0 where the dancer is absent, and notices: `dancer-switch`
-    (a frame from which on it may be somebody else), `several-people`, `dancer-absent`.
+    Returns xy (T, K, 2) px and score (T, K), NaN and 0 where the dancer is absent, and notices:
+    `undecodable-frames`, `dancer-switch` (a frame from which on it may be somebody else), `several-people`,
+    `dancer-absent`.
     """
-    total, keypoints = sum(map(len, people)), people[0].xy.shape[2]
-    xy = np.full((total, keypoints, 2), np.nan, np.float32)
-    score = np.zeros((total, keypoints), np.float32)
-    tracks = [t for t in _joined(_tracks(people)) if len(t.frame) >= min(MIN_FRAMES, total)]
+    tracks, missing = _tracks(people)
+    total = len(missing)
+    tracks = [t for t in _joined(tracks) if len(t.frame) >= min(MIN_FRAMES, total)]
     chosen = _chosen(tracks)
-    for track in chosen:
-        xy[track.frame], score[track.frame] = track.xy, track.score
-    return xy, score, (*_switches(chosen), *_others(tracks, total), *_absences(score))
+    xy, score = _keypoints(people, chosen, total)
+    return xy, score, (*_undecodable(missing), *_switches(chosen), *_others(tracks, total), *_absences(score))
 
 
-def _tracks(people: Sequence[People]) -> list[_Track]:
-    tracks = []
+def _tracks(people: Sequence[People]) -> tuple[list[_Track], NDArray[np.bool_]]:
+    tracks, missing = [], []
     start = 0
     for part in people:
+        missing.append(part.missing)
         for number in range(part.track.max(initial=-1) + 1):
             t, p = np.nonzero(part.track == number)
             if len(t):
-                tracks.append(_Track(t + start, part.box[t, p], part.xy[t, p], part.score[t, p]))
+                tracks.append(_Track(t + start, part.box[t, p], part.score[t, p].mean(axis=1), p))
         start += len(part)
-    return tracks
+    return tracks, np.concatenate(missing)
+
+
+def _keypoints(people: Sequence[People], chosen: list[_Track], total: int) -> tuple[Floats, Floats]:
+    column = np.full(total, -1, np.int64)
+    for track in chosen:
+        column[track.frame] = track.column
+    xy = np.full((total, people[0].xy.shape[2], 2), np.nan, np.float32)
+    score = np.zeros(xy.shape[:2], np.float32)
+    start = 0
+    for part in people:
+        t = np.flatnonzero(column[start : start + len(part)] >= 0)
+        p = column[start + t]
+        xy[start + t], score[start + t] = part.xy[t, p], part.score[t, p]
+        start += len(part)
+    return xy, score
 
 
 def _joined(tracks: list[_Track]) -> list[_Track]:
@@ -81,7 +97,9 @@ def _joined(tracks: list[_Track]) -> list[_Track]:
             continue
         i = min(before)[1]
         parts = whole[i], track
-        whole[i] = _Track(*(np.concatenate([getattr(p, f) for p in parts]) for f in ("frame", "box", "xy", "score")))
+        whole[i] = _Track(
+            *(np.concatenate([getattr(p, f) for p in parts]) for f in ("frame", "box", "certainty", "column"))
+        )
     return whole
 
 
@@ -107,6 +125,13 @@ def _chosen(tracks: list[_Track]) -> list[_Track]:
         if tall and not any(np.isin(track.frame, c.frame).any() for c in chosen):
             chosen.append(track)
     return sorted(chosen, key=lambda t: int(t.frame[0]))
+
+
+def _undecodable(missing: NDArray[np.bool_]) -> list[Notice]:
+    if not missing.any():
+        return []
+    text = f"{missing.sum()} of {len(missing)} frames cannot be decoded; nobody is taken to be there"
+    return [Notice("undecodable-frames", text, int(np.argmax(missing)))]
 
 
 def _switches(chosen: list[_Track]) -> list[Notice]:

@@ -75,8 +75,13 @@ class RetargetStats:
         ground, height = ground_contact(poses)[known], figure_height(poses)[known]
         x = _nan_reduce(np.nanmean, ankles[known, :, 0])
         to_bins = BINS_PER_SIDE / max(poses.size)
-        y_bins, h_bins, x_bins = (np.rint(np.nan_to_num(v) * to_bins).astype(int).tolist() for v in (ground, height, x))
-        return cls(poses.topology.name, poses.size, Counter(zip(y_bins, h_bins, strict=True)), Counter(x_bins))
+        y_bins, h_bins, x_bins = (np.rint(np.nan_to_num(v) * to_bins).astype(np.int32) for v in (ground, height, x))
+        # Counted by numpy: of an hour's frames, Python's numbers would take more room than the poses do.
+        depth, times = np.unique(np.stack([y_bins, h_bins], axis=1), axis=0, return_counts=True)
+        xs, x_times = np.unique(x_bins, return_counts=True)
+        by_depth = {(y, h): n for (y, h), n in zip(depth.tolist(), times.tolist(), strict=True)}
+        by_x = dict(zip(xs.tolist(), x_times.tolist(), strict=True))
+        return cls(poses.topology.name, poses.size, Counter(by_depth), Counter(by_x))
 
     def __add__(self, other: RetargetStats) -> RetargetStats:
         """Statistics of both: of one dancer, filmed in frames of one size."""
