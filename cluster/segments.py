@@ -17,7 +17,7 @@ from cluster.cache import fetched
 from cluster.faults import Fault, OutputUnavailable
 from cluster.inputs import Listed
 from cluster.storage import Storage, StorageUnavailable, open_storage
-from dancedist.errors import DancedistError, Notice, VideoTooLarge, VideoUnreadable
+from dancedist.errors import DancedistError, FileInvalid, Notice, VideoTooLarge, VideoUnreadable
 from dancedist.pose.detect import Means, PeopleDetector
 from dancedist.pose.networks import Frame
 from dancedist.pose.people import People
@@ -180,7 +180,12 @@ class _Kept(Sequence[People]):
         return self._read(self._names[i])
 
     def _read_now(self, name: str) -> People:
-        return People.from_bytes(self._store.read(name), name)
+        try:
+            return People.from_bytes(self._store.read(name), name)
+        except FileInvalid:
+            # Or it would be found done by every run to come.
+            self._store.delete(name)
+            raise
 
 
 def upload_poses(store: Storage, poses: PoseSequence, name: str) -> None:

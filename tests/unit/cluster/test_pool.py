@@ -138,9 +138,26 @@ def test_what_the_source_raises_is_raised(tmp_path: Path) -> None:
         list(pool(tmp_path).run(broken()))
 
 
-def test_nothing_to_do_starts_nothing_that_stays(tmp_path: Path) -> None:
-    assert [a for a in pool(tmp_path).run([]) if a is not None] == []
+def test_nothing_to_do_starts_no_worker() -> None:
+    def never() -> Any:
+        raise AssertionError("a worker is started")
+
+    assert [a for a in WorkerPool[str](never, lambda: 3, attempts=3, timeout_s=30).run([]) if a is not None] == []
+
+
+def test_no_worker_stays(tmp_path: Path) -> None:
+    assert [a for a in pool(tmp_path).run(["item_a"]) if a is not None] == [("item_a", "item_aitem_a")]
     deadline = time.monotonic() + 20
     while ray.available_resources().get("CPU", 0) < 4:
         assert time.monotonic() < deadline, "workers are left behind"
         time.sleep(0.1)
+
+
+def test_what_is_closed_too_late_starts_no_other_ray(tmp_path: Path) -> None:
+    # Must be the last test: it ends this module's Ray.
+    running = pool(tmp_path).run(f"item_{i}" for i in range(50))
+    while next(running) is None:
+        pass
+    ray.shutdown()
+    running.close()  # type: ignore[attr-defined]
+    assert not ray.is_initialized()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pickle
+import weakref
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
@@ -149,6 +150,37 @@ def test_a_broken_segment_is_a_row(film: Path, tmp_path: Path) -> None:
     assert isinstance(found, Fault)
     assert found.slug == "file-invalid"
     assert not (tmp_path / "out/poses").exists()
+    # The next run looks at it again.
+    assert [(s.start_frame, s.missing) for s in cut(work, listed(film))] == [(8, 1)]
+
+
+def test_a_long_video_is_joined_from_few_segments_at_a_time(
+    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def joined(work: Job) -> bytes:
+        parts = cut(work, listed(film))
+        for segment in parts:
+            look(work, Imagined(), segment)
+        assert isinstance(join(work, parts[0]), Joined)
+        return (Path(work.output) / f"poses/{parts[0].name}.parquet").read_bytes()
+
+    whole = joined(job(tmp_path / "whole"))
+    monkeypatch.setattr("cluster.segments.KEPT_SEGMENTS", 1)
+    held: list[weakref.ref[People]] = []
+    read = People.from_bytes
+    most = 0
+
+    def watched(data: bytes, name: str) -> People:
+        nonlocal most
+        people = read(data, name)
+        held.append(weakref.ref(people))
+        most = max(most, sum(ref() is not None for ref in held))
+        return people
+
+    monkeypatch.setattr(People, "from_bytes", watched)
+    assert joined(job(tmp_path / "few")) == whole
+    # The one that is kept, the one that is looked at, and the one that comes.
+    assert most <= 3 < len(held)
 
 
 def test_jobs_travel(tmp_path: Path) -> None:
