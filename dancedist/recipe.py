@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -175,14 +175,14 @@ class Recipe(_Part):
 PRESETS = ("quick", "paper")
 
 
-def load_recipe(preset: str = "paper", file: Path | None = None) -> Recipe:
-    """The preset's recipe with the TOML file's settings on top. Raises RecipeInvalid."""
+def load_recipe(preset: str = "paper", file: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """The preset's recipe with the TOML file's settings on top, and `overrides` on those. Raises RecipeInvalid."""
     if preset not in PRESETS:
         raise RecipeInvalid("no such preset", expected=" or ".join(PRESETS), got=preset)
     settings = tomllib.loads((resources.files("dancedist") / "presets" / f"{preset}.toml").read_text())
     if file is not None:
-        settings = _merged(settings, _read_toml(file))
-    return parse_recipe(settings, file)
+        settings = merged(settings, _read_toml(file))
+    return parse_recipe(merged(settings, overrides or {}), file)
 
 
 def parse_recipe(settings: dict[str, Any], file: Path | None = None) -> Recipe:
@@ -200,7 +200,7 @@ def altered(recipe: Recipe, file: Path, parts: Sequence[str]) -> Recipe:
     if others := sorted(set(settings) - set(parts)):
         expected, got = " or ".join(f"[{part}]" for part in parts), ", ".join(f"[{part}]" for part in others)
         raise RecipeInvalid("changes what the dancer was trained with", file=file, expected=expected, got=got)
-    return parse_recipe(_merged(recipe.model_dump(mode="json"), settings), file)
+    return parse_recipe(merged(recipe.model_dump(mode="json"), settings), file)
 
 
 def fingerprint(*parts: BaseModel | str | int | float | None) -> str:
@@ -222,6 +222,7 @@ def _read_toml(file: Path) -> dict[str, Any]:
         raise RecipeInvalid("cannot be read", file=file, expected="a TOML file", got=str(error)) from error
 
 
-def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    both = {k: _merged(base[k], v) for k, v in over.items() if isinstance(v, dict) and isinstance(base.get(k), dict)}
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with others on top, table by table."""
+    both = {k: merged(base[k], v) for k, v in over.items() if isinstance(v, dict) and isinstance(base.get(k), dict)}
     return {**base, **over, **both}
