@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dancedist.gan.discriminator import Discriminator
 from dancedist.gan.losses import feature_matching, least_squares
 
+# A discriminator: its features, scale by scale, the verdict last.
+Judge = Callable[[Tensor], list[list[Tensor]]]
 Picture2 = Tensor  # (B, 2, 3, H, W): the frames t-1 and t, in [-1, 1]
 
 
@@ -49,7 +50,7 @@ def judged_input(figures_B23HW: Picture2, pictures_B23HW: Picture2, *, temporal:
     return torch.cat([figures_B23HW.flatten(0, 1), pictures_B23HW.flatten(0, 1)], 1)
 
 
-def discriminator_losses(discriminator: Discriminator, fake_BCHW: Tensor, real_BCHW: Tensor) -> dict[str, Tensor]:
+def discriminator_losses(discriminator: Judge, fake_BCHW: Tensor, real_BCHW: Tensor) -> dict[str, Tensor]:
     """Least-squares losses of D on its own input; the fake must be detached. One pass over both."""
     judged = discriminator(torch.cat([fake_BCHW, real_BCHW]))
     fakes, reals = _halves(judged)
@@ -57,7 +58,7 @@ def discriminator_losses(discriminator: Discriminator, fake_BCHW: Tensor, real_B
 
 
 def adversarial_losses(
-    discriminator: Discriminator, fake_BCHW: Tensor, real_BCHW: Tensor, weights: LossWeights
+    discriminator: Judge, fake_BCHW: Tensor, real_BCHW: Tensor, weights: LossWeights
 ) -> dict[str, Tensor]:
     """The part of G's weighted losses that D has a say in: L_smooth + lambda_FM L_FM.
 

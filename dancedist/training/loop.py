@@ -27,6 +27,7 @@ from dancedist.gan.step import (
 from dancedist.pairs import TargetData, to_tensor
 from dancedist.progress import Advance, silent
 from dancedist.recipe import Recipe
+from dancedist.training.engine import MakeEngine, Ranks, TorchEngine
 from dancedist.training.pictures import plot_losses, write_samples
 from dancedist.training.schedule import learning_rate, step_pairs, total_steps
 from dancedist.training.state import load_state, new_state, save_state
@@ -50,11 +51,20 @@ class Losses:
 class Trainer:
     """Runs steps on a state; `folder` holds checkpoint, log, sample pictures and loss plot.
 
-    `stage` uint8 (H, W, 3), the empty stage in the film's size, where the recipe has a backdrop.
+    `stage` uint8 (H, W, 3), the empty stage in the film's size, where the recipe has a backdrop. `engine` holds each
+    network; of several `ranks`, each sees its part of every batch.
     """
 
     def __init__(
-        self, data: TargetData, recipe: Recipe, folder: Path, fingerprint: str, stage: NDArray[np.uint8] | None = None
+        self,
+        data: TargetData,
+        recipe: Recipe,
+        folder: Path,
+        fingerprint: str,
+        stage: NDArray[np.uint8] | None = None,
+        *,
+        engine: MakeEngine = TorchEngine,
+        ranks: Ranks | None = None,
     ) -> None:
         self.data, self.recipe, self.folder, self.fingerprint = data, recipe, folder, fingerprint
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -63,7 +73,9 @@ class Trainer:
         self.steps = total_steps(len(self.pairs), recipe.training)
         self.stage = None if stage is None else data.fit.to_picture(stage)
         self.perceptual = _perceptual(recipe, self.device)
-        self.state = new_state(recipe, self.device)
+        self.ranks = ranks or Ranks()
+        assert recipe.training.batch_pairs % self.ranks.world == 0, (recipe.training.batch_pairs, self.ranks.world)
+        self.state = new_state(recipe, self.device, engine)
         folder.mkdir(parents=True, exist_ok=True)
         load_state(self.state, folder / "state.pt", fingerprint)
         _cut_log(folder / "log.jsonl", self.state.step)
@@ -93,31 +105,31 @@ class Trainer:
 
     def step(self) -> dict[str, float]:
         """One step of generator and discriminator; returns the losses."""
-        state, recipe, t = self.state, self.recipe, step_pairs(self.state.step, self.pairs, self.recipe.training)
-        rate = learning_rate(state.step, self.steps, recipe.training)
-        for optimiser in (state.generator_optimiser, state.discriminator_optimiser):
-            optimiser.param_groups[0]["lr"] = rate
-        views = pair_views(self.data.poses, t, recipe, self._rng(2))
+        state, recipe = self.state, self.recipe
+        every = step_pairs(state.step, self.pairs, recipe.training)
+        every_view = pair_views(self.data.poses, every, recipe, self._rng(2))
+        t, views = self.ranks.mine(every), self.ranks.mine(every_view)
         figures, truth = (x.to(self.device) for x in self.data.batch(t, views))
         backdrop = None if self.stage is None else self._look(self.stage, views)
         paint = partial(state.generator, backdrop_B3HW=backdrop)
         temporal, weights = recipe.training.temporal, _weights(recipe)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             pictures = rollout(paint, figures, temporal=temporal)
-            crops = self._crops(t, views, pictures, truth)
+            crops = self._crops(self.ranks.mine(self._corners(every, every_view)), pictures, truth)
             g = picture_losses(pictures, truth, crops, self.perceptual, weights)
             fake, real = (judged_input(figures, y, temporal=temporal) for y in (pictures, truth))
-            state.discriminator.requires_grad_(False)
-            g |= adversarial_losses(state.discriminator, fake, real, weights)
-            state.discriminator.requires_grad_(True)
+            # The network, not its engine: the generator's losses must leave no gradient in it.
+            state.discriminator.module.requires_grad_(False)
+            g |= adversarial_losses(state.discriminator.module, fake, real, weights)
+            state.discriminator.module.requires_grad_(True)
             d = discriminator_losses(state.discriminator, fake.detach(), real)
-        for optimiser, losses in ((state.generator_optimiser, g), (state.discriminator_optimiser, d)):
-            optimiser.zero_grad(set_to_none=True)
-            torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-        state.ema.update_parameters(state.generator)
+        rate = learning_rate(state.step, self.steps, recipe.training)
+        for engine, losses in ((state.generator, g), (state.discriminator, d)):
+            engine.backward(torch.stack(list(losses.values())).sum())
+            engine.step(rate)
+        state.ema.update_parameters(state.generator.module)
         state.step += 1
-        return {name: float(value.detach()) for name, value in (g | d).items()}
+        return self.ranks.mean({name: float(value.detach()) for name, value in (g | d).items()})
 
     def _rng(self, purpose: int) -> np.random.Generator:
         """Chance as a function of the step, so that a training taken up again sees what it would have seen."""
@@ -126,21 +138,28 @@ class Trainer:
     def _look(self, stage: NDArray[np.uint8], views: Sequence[View]) -> Tensor:
         return to_tensor(np.stack([view.look(stage) for view in views])).to(self.device)
 
+    def _corners(self, t: NDArray[np.int64], views: Sequence[View]) -> list[list[tuple[int, int]]]:
+        """Of each pair, where the perceptual loss looks: left upper corners (x, y) of squares inside its view."""
+        if self._crop_px(views[0]) == 0:
+            return [[] for _ in t]
+        rng, min_score = self._rng(1), self.recipe.figure.min_score
+        return [
+            head_and_part(self.data.poses, int(i), view, self._crop_px(view), min_score, rng)
+            for i, view in zip(t, views, strict=True)
+        ]
+
+    def _crop_px(self, view: View) -> int:
+        return min(self.recipe.losses.perceptual_crop_px, view.window.width, view.window.height)
+
     def _crops(
-        self, t: NDArray[np.int64], views: Sequence[View], pictures: Tensor, truth: Tensor
+        self, corners: Sequence[list[tuple[int, int]]], pictures: Tensor, truth: Tensor
     ) -> tuple[Tensor, Tensor]:
         """What the perceptual loss compares, (N, 3, h, w) twice: the pictures, or squares of them on the dancer."""
-        side = self.recipe.losses.perceptual_crop_px
+        side = min(self.recipe.losses.perceptual_crop_px, *pictures.shape[-2:])
         if side == 0:
             return pictures.flatten(0, 1), truth.flatten(0, 1)
-        side, rng = min(side, *pictures.shape[-2:]), self._rng(1)
-        min_score = self.recipe.figure.min_score
-        corners = [
-            (b, x, y)
-            for b, (i, view) in enumerate(zip(t, views, strict=True))
-            for x, y in head_and_part(self.data.poses, int(i), view, side, min_score, rng)
-        ]
-        cut = [torch.cat([p[b, :, :, y : y + side, x : x + side] for b, x, y in corners]) for p in (pictures, truth)]
+        places = [(b, x, y) for b, several in enumerate(corners) for x, y in several]
+        cut = [torch.cat([p[b, :, :, y : y + side, x : x + side] for b, x, y in places]) for p in (pictures, truth)]
         return cut[0], cut[1]
 
     def _log(self, losses: Losses) -> None:

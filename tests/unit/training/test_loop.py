@@ -14,6 +14,7 @@ import torch
 
 from dancedist.pairs import TargetData
 from dancedist.recipe import Recipe
+from dancedist.training.engine import TorchEngine
 from dancedist.training.loop import Trainer
 from tests.unit.conftest import SIZE
 
@@ -40,7 +41,8 @@ def train(data: TargetData, recipe: Recipe, folder: Path, die_after: int | None 
 
 def weights(trainer: Trainer) -> list[torch.Tensor]:
     state = trainer.state
-    return [t for m in (state.generator, state.discriminator, state.ema) for t in m.state_dict().values()]
+    networks = (state.generator.module, state.discriminator.module, state.ema)
+    return [t for network in networks for t in network.state_dict().values()]
 
 
 @pytest.mark.parametrize("die_after", [1, 3, 5, 7])
@@ -79,16 +81,23 @@ def test_leaves_samples_and_a_plot(toy_target: TargetData, tiny_recipe: Recipe, 
 def test_frame_by_frame_trains_too(toy_target: TargetData, tiny_recipe: Recipe, tmp_path: Path) -> None:
     plain = tiny_recipe.training.model_copy(update={"temporal": False})
     trainer = train(toy_target, tiny_recipe.model_copy(update={"training": plain}), tmp_path)
-    assert trainer.state.discriminator.scales[0].stages[0][0].in_channels == 6
+    assert trainer.state.discriminator.module.scales[0].stages[0][0].in_channels == 6
 
 
 def test_no_parameter_is_twice_in_an_optimiser(toy_target: TargetData, tiny_recipe: Recipe, tmp_path: Path) -> None:
     state = Trainer(toy_target, tiny_recipe, tmp_path, "key", STAGE).state
-    pairs = ((state.generator, state.generator_optimiser), (state.discriminator, state.discriminator_optimiser))
-    for network, optimiser in pairs:
-        held = [p for group in optimiser.param_groups for p in group["params"]]
+    for engine in (state.generator, state.discriminator):
+        assert isinstance(engine, TorchEngine)
+        held = [p for group in engine.optimiser.param_groups for p in group["params"]]
         assert len(held) == len({id(p) for p in held})
-        assert {id(p) for p in held} == {id(p) for p in network.parameters()}
+        assert {id(p) for p in held} == {id(p) for p in engine.module.parameters()}
+
+
+def test_another_format_starts_anew(toy_target: TargetData, tiny_recipe: Recipe, tmp_path: Path) -> None:
+    train(toy_target, tiny_recipe, tmp_path)
+    saved = torch.load(tmp_path / "state.pt", weights_only=True)
+    torch.save({**saved, "format": None}, tmp_path / "state.pt")
+    assert Trainer(toy_target, tiny_recipe, tmp_path, "key", STAGE).state.step == 0
 
 
 def test_sigkill_in_mid_training(tmp_path: Path, tiny_recipe: Recipe, toy_target: TargetData) -> None:
@@ -117,5 +126,5 @@ def test_sigkill_in_mid_training(tmp_path: Path, tiny_recipe: Recipe, toy_target
     assert start(tmp_path / "broken", 0).wait() == 0
     assert start(tmp_path / "whole", 0).wait() == 0
     assert log.read_text() == (tmp_path / "whole" / "log.jsonl").read_text()
-    states = [torch.load(tmp_path / n / "state.pt", weights_only=True)["generator"] for n in ("broken", "whole")]
+    states = [torch.load(tmp_path / n / "state.pt", weights_only=True)["ema"] for n in ("broken", "whole")]
     assert all(torch.equal(states[0][k], states[1][k]) for k in states[1])
