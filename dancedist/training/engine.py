@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 T = TypeVar("T")
+_FILE = "engine.pt"
 
 
 class Engine(Protocol):
@@ -29,11 +32,14 @@ class Engine(Protocol):
     def step(self, learning_rate: float) -> None:
         """Let the optimiser step, and begin gradients anew."""
 
-    def state_dict(self) -> dict[str, Any]:
-        """All that a training taken up again needs of it."""
+    def whole(self) -> AbstractContextManager[None]:
+        """While it lasts, `module` has all its weights, however they are shared out between steps."""
 
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Inverse of `state_dict`."""
+    def save(self, folder: Path) -> None:
+        """Write all that a training taken up again needs of it, of this rank; every rank saves at the same time."""
+
+    def load(self, folder: Path) -> None:
+        """Take up what all ranks have saved."""
 
 
 MakeEngine = Callable[[nn.Module, torch.optim.Optimizer], Engine]
@@ -60,12 +66,18 @@ class TorchEngine:
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
 
-    def state_dict(self) -> dict[str, Any]:
+    def whole(self) -> AbstractContextManager[None]:
         """See Engine."""
-        return {"module": self.module.state_dict(), "optimiser": self.optimiser.state_dict()}
+        return nullcontext()
 
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
+    def save(self, folder: Path) -> None:
         """See Engine."""
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.save({"module": self.module.state_dict(), "optimiser": self.optimiser.state_dict()}, folder / _FILE)
+
+    def load(self, folder: Path) -> None:
+        """See Engine."""
+        saved = torch.load(folder / _FILE, map_location="cpu", weights_only=True)
         self.module.load_state_dict(saved["module"])
         self.optimiser.load_state_dict(saved["optimiser"])
 

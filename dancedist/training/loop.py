@@ -77,7 +77,7 @@ class Trainer:
         assert recipe.training.batch_pairs % self.ranks.world == 0, (recipe.training.batch_pairs, self.ranks.world)
         self.state = new_state(recipe, self.device, engine)
         folder.mkdir(parents=True, exist_ok=True)
-        load_state(self.state, folder / "state.pt", fingerprint)
+        load_state(self.state, folder, fingerprint)
         _cut_log(folder / "log.jsonl", self.state.step)
 
     def run(self, advance: Advance = silent) -> None:
@@ -91,7 +91,7 @@ class Trainer:
                 self._log(losses)
             self.state.seconds = before + time.monotonic() - started
             if done % every.checkpoint_every_steps == 0 or last:
-                save_state(self.state, self.folder / "state.pt", self.fingerprint)
+                save_state(self.state, self.folder, self.fingerprint)
             if done % every.sample_every_steps == 0 or last:
                 write_samples(
                     self.state.ema, self.data, self.recipe, self.stage, self.folder / f"sample_{done:06d}.png"
@@ -127,7 +127,8 @@ class Trainer:
         for engine, losses in ((state.generator, g), (state.discriminator, d)):
             engine.backward(torch.stack(list(losses.values())).sum())
             engine.step(rate)
-        state.ema.update_parameters(state.generator.module)
+        with state.generator.whole():
+            state.ema.update_parameters(state.generator.module)
         state.step += 1
         return self.ranks.mean({name: float(value.detach()) for name, value in (g | d).items()})
 

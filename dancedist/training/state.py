@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from dancedist.files import published
+from dancedist.files import published_folder
 from dancedist.gan.discriminator import Discriminator
 from dancedist.gan.generator import build_generator
 from dancedist.recipe import Recipe
 from dancedist.training.engine import Engine, MakeEngine, TorchEngine
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass
@@ -27,10 +27,6 @@ class TrainingState:
     ema: AveragedModel
     step: int = 0
     seconds: float = 0.0
-
-    def parts(self) -> dict[str, Any]:
-        """Name -> everything that has a state_dict."""
-        return {"generator": self.generator, "discriminator": self.discriminator, "ema": self.ema}
 
 
 def new_state(recipe: Recipe, device: torch.device, engine: MakeEngine = TorchEngine) -> TrainingState:
@@ -48,22 +44,38 @@ def new_state(recipe: Recipe, device: torch.device, engine: MakeEngine = TorchEn
     return TrainingState(engines[0], engines[1], ema)
 
 
-def save_state(state: TrainingState, path: Path, fingerprint: str) -> None:
-    """Write a checkpoint in place of the last one."""
-    parts = {name: part.state_dict() for name, part in state.parts().items()}
-    with published(path) as partial:
+def save_state(state: TrainingState, folder: Path, fingerprint: str) -> None:
+    """Leave a checkpoint `step_NNNNNN` in `folder`, and no other. A kill at any instant leaves this or the last."""
+    with published_folder(folder / f"step_{state.step:06d}") as partial:
+        write_state(state, partial, fingerprint)
+    for other in folder.glob("step_*"):
+        if other.name != f"step_{state.step:06d}":
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def load_state(state: TrainingState, folder: Path, fingerprint: str) -> bool:
+    """Take up the last checkpoint; False, and nothing done, where there is none of this fingerprint."""
+    return any(read_state(state, path, fingerprint) for path in sorted(folder.glob("step_*"), reverse=True))
+
+
+def write_state(state: TrainingState, folder: Path, fingerprint: str, *, first: bool = True) -> None:
+    """Write all of it into a folder; of several ranks each its own, and the `first` what they have in common."""
+    state.generator.save(folder / "generator")
+    state.discriminator.save(folder / "discriminator")
+    if first:
         facts = {"format": FORMAT, "fingerprint": fingerprint, "step": state.step, "seconds": state.seconds}
-        torch.save({**facts, **parts}, partial)
+        torch.save({**facts, "ema": state.ema.state_dict()}, folder / "common.pt")
 
 
-def load_state(state: TrainingState, path: Path, fingerprint: str) -> bool:
-    """Take up a checkpoint in `state`; False, and nothing done, where there is none of this fingerprint."""
-    if not path.exists():
+def read_state(state: TrainingState, folder: Path, fingerprint: str) -> bool:
+    """Inverse of `write_state`, from a folder with the parts of all ranks; False where it is of something else."""
+    if not (folder / "common.pt").exists():
         return False
-    saved = torch.load(path, map_location="cpu", weights_only=True)
-    if (saved.get("format"), saved["fingerprint"]) != (FORMAT, fingerprint):
+    common = torch.load(folder / "common.pt", map_location="cpu", weights_only=True)
+    if (common.get("format"), common["fingerprint"]) != (FORMAT, fingerprint):
         return False
-    for name, part in state.parts().items():
-        part.load_state_dict(saved[name])
-    state.step, state.seconds = saved["step"], saved["seconds"]
+    state.generator.load(folder / "generator")
+    state.discriminator.load(folder / "discriminator")
+    state.ema.load_state_dict(common["ema"])
+    state.step, state.seconds = common["step"], common["seconds"]
     return True

@@ -68,7 +68,7 @@ def load_target(path: Path, recipe: Recipe, work: Path) -> Target:
 
 
 def train_dancer(target: Target, recipe: Recipe, name: str, work: Path, out: Path) -> Bundle:
-    """Train in `work` (log.jsonl, losses.png, samples, state.pt), then leave the bundle in the folder `out`.
+    """Train in `work` (log.jsonl, losses.png, samples, a checkpoint), then leave the bundle in the folder `out`.
 
     Taken up where it was broken off; a finished one is loaded. Raises WeightsMissing.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +18,7 @@ SIZE = (48, 64)
 FRAMES = 60
 
 
-@pytest.fixture(scope="session")
-def tiny_recipe() -> Recipe:
+def toy_recipe(**training: Any) -> Recipe:
     """Quick's ways at a size that takes milliseconds a step."""
     return parse_recipe(
         {
@@ -44,9 +44,16 @@ def tiny_recipe() -> Recipe:
                 "ema_decay": 0.5,
                 "turn_degrees": 15.0,
                 "precision": "fp32",
+                **training,
             },
         }
     )
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe() -> Recipe:
+    """The toy recipe as it is."""
+    return toy_recipe()
 
 
 def moving_poses(frames: int = FRAMES, size: tuple[int, int] = SIZE) -> PoseSequence:
@@ -58,14 +65,19 @@ def moving_poses(frames: int = FRAMES, size: tuple[int, int] = SIZE) -> PoseSequ
     return PoseSequence(xy, np.ones(xy.shape[:2], np.float32), HALPE26, Fraction(25), size)
 
 
-@pytest.fixture
-def toy_target(tiny_recipe: Recipe) -> TargetData:
+def toy(recipe: Recipe) -> TargetData:
     """A bright square that follows the figure's first keypoint."""
     poses = moving_poses()
     pictures = np.full((FRAMES, SIZE[1], SIZE[0], 3), 60, np.uint8)
     for picture, (x, y) in zip(pictures, poses.xy[:, 0].round().astype(int), strict=True):
         picture[y - 2 : y + 3, x - 2 : x + 3] = (220, 180, 40)
-    placed = fit(SIZE, tiny_recipe.generator.pixels, tiny_recipe.generator.multiple)
+    placed = fit(SIZE, recipe.generator.pixels, recipe.generator.multiple)
     assert placed.picture_size == SIZE
-    split = split_by_time(FRAMES, poses.fps, tiny_recipe.data)
-    return TargetData(pictures, poses, poses.present, placed, split, tiny_recipe.figure)
+    split = split_by_time(FRAMES, poses.fps, recipe.data)
+    return TargetData(pictures, poses, poses.present, placed, split, recipe.figure)
+
+
+@pytest.fixture
+def toy_target(tiny_recipe: Recipe) -> TargetData:
+    """A bright square to learn."""
+    return toy(tiny_recipe)

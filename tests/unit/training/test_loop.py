@@ -75,7 +75,7 @@ def test_it_learns(toy_target: TargetData, tiny_recipe: Recipe, tmp_path: Path) 
 def test_leaves_samples_and_a_plot(toy_target: TargetData, tiny_recipe: Recipe, tmp_path: Path) -> None:
     train(toy_target, tiny_recipe, tmp_path)
     made = {p.name for p in tmp_path.iterdir()}
-    assert made == {"log.jsonl", "losses.png", "state.pt", "sample_000004.png", "sample_000008.png"}
+    assert made == {"log.jsonl", "losses.png", "step_000008", "sample_000004.png", "sample_000008.png"}
 
 
 def test_frame_by_frame_trains_too(toy_target: TargetData, tiny_recipe: Recipe, tmp_path: Path) -> None:
@@ -95,8 +95,8 @@ def test_no_parameter_is_twice_in_an_optimiser(toy_target: TargetData, tiny_reci
 
 def test_another_format_starts_anew(toy_target: TargetData, tiny_recipe: Recipe, tmp_path: Path) -> None:
     train(toy_target, tiny_recipe, tmp_path)
-    saved = torch.load(tmp_path / "state.pt", weights_only=True)
-    torch.save({**saved, "format": None}, tmp_path / "state.pt")
+    common = tmp_path / "step_000008" / "common.pt"
+    torch.save({**torch.load(common, weights_only=True), "format": None}, common)
     assert Trainer(toy_target, tiny_recipe, tmp_path, "key", STAGE).state.step == 0
 
 
@@ -126,5 +126,5 @@ def test_sigkill_in_mid_training(tmp_path: Path, tiny_recipe: Recipe, toy_target
     assert start(tmp_path / "broken", 0).wait() == 0
     assert start(tmp_path / "whole", 0).wait() == 0
     assert log.read_text() == (tmp_path / "whole" / "log.jsonl").read_text()
-    states = [torch.load(tmp_path / n / "state.pt", weights_only=True)["ema"] for n in ("broken", "whole")]
+    states = [torch.load(tmp_path / n / "step_000040/common.pt", weights_only=True)["ema"] for n in ("broken", "whole")]
     assert all(torch.equal(states[0][k], states[1][k]) for k in states[1])
