@@ -58,7 +58,8 @@ class JobProgress:
         left = f"{left_bytes / self._done_bytes * spent_s:.0f} s left" if self._done_bytes else "time left unknown"
         found = f", {self.found_segments} segments found done" if self.found_segments else ""
         rate = self.frames / max(spent_s, 1e-9)
-        return f"poses: {self.frames} frames, {rate:.1f} frames/s, {left}, {self.errors} errors{found}"
+        errors = f"{self.errors} error{'' if self.errors == 1 else 's'}"
+        return f"poses: {self.frames} frames, {rate:.1f} frames/s, {left}, {errors}{found}"
 
 
 @contextmanager

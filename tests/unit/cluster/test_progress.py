@@ -24,7 +24,7 @@ def test_time_left_goes_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
         progress.tell((segment(start=start), Looked(0.1, 0.5, 0.01)))
     progress.tell(Fault("bad", "u", "video-unreadable", "m"))
     progress.tell(None)
-    assert progress.line() == "poses: 32 frames, 3.2 frames/s, 30 s left, 1 errors"
+    assert progress.line() == "poses: 32 frames, 3.2 frames/s, 30 s left, 1 error"
     assert progress.seconds == pytest.approx({"decode": 0.4, "detect": 2.0, "write": 0.04})
 
 
