@@ -45,6 +45,14 @@ def test_several_share_a_gpu_and_leave_others_whole() -> None:
     assert sorted(Counter(gpus).values()) == [1, 4]
 
 
+def test_the_fullest_node_comes_first_so_that_others_stay_empty() -> None:
+    policy = FleetPolicy({"small": (Need(), 1.0)})
+    policy.set_nodes([Node("large", 8), Node("little", 2)])
+    start = policy.decide(0)[0]
+    assert isinstance(start, Start)
+    assert start.place[0].node == "little"
+
+
 def test_a_failure_rests_and_is_given_up_at_its_limit() -> None:
     policy = FleetPolicy({"a": (Need(), 1.0), "b": (Need(), 1.0)}, RULES)
     policy.set_nodes([Node("n", 2)])
