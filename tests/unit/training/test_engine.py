@@ -10,6 +10,7 @@ from threading import Barrier
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dancedist.pairs import TargetData
@@ -59,7 +60,8 @@ class Meeting:
 def test_two_ranks_learn_what_one_does(toy_target: TargetData, tiny_recipe: Recipe, tmp_path: Path) -> None:
     training = tiny_recipe.training.model_copy(update={"batch_pairs": 4, "precision": "fp32"})
     # Turned views, windows and crops at random too: chance must be the batch's, not the rank's.
-    recipe = tiny_recipe.model_copy(update={"training": training})
+    losses = tiny_recipe.losses.model_copy(update={"perceptual_crop_px": 16})
+    recipe = tiny_recipe.model_copy(update={"training": training, "losses": losses})
 
     meeting = Meeting(2)
     ranks = [Ranks(r, 2, meeting.losses(r)) for r in range(2)]
@@ -70,13 +72,16 @@ def test_two_ranks_learn_what_one_does(toy_target: TargetData, tiny_recipe: Reci
         for r in ranks
     ]
 
-    def losses(trainer: Trainer) -> list[dict[str, float]]:
+    for trainer in (alone, *shared):
+        trainer.perceptual = F.l1_loss  # type: ignore[assignment]
+
+    def learn(trainer: Trainer) -> list[dict[str, float]]:
         return [trainer.step() for _ in range(STEPS)]
 
     with ThreadPoolExecutor(2) as pool:
-        first, second = pool.map(losses, shared)
+        first, second = pool.map(learn, shared)
     assert first == second
-    for one, two in zip(losses(alone), first, strict=True):
+    for one, two in zip(learn(alone), first, strict=True):
         assert one == pytest.approx(two, rel=2e-4)
 
 
