@@ -141,22 +141,23 @@ class Trainer:
 
     def _corners(self, t: NDArray[np.int64], views: Sequence[View]) -> list[list[tuple[int, int]]]:
         """Of each pair, where the perceptual loss looks: left upper corners (x, y) of squares inside its view."""
-        if self._crop_px(views[0]) == 0:
+        side = self._crop_px(views[0].window.height, views[0].window.width)
+        if side == 0:
             return [[] for _ in t]
         rng, min_score = self._rng(1), self.recipe.figure.min_score
         return [
-            head_and_part(self.data.poses, int(i), view, self._crop_px(view), min_score, rng)
-            for i, view in zip(t, views, strict=True)
+            head_and_part(self.data.poses, int(i), view, side, min_score, rng) for i, view in zip(t, views, strict=True)
         ]
 
-    def _crop_px(self, view: View) -> int:
-        return min(self.recipe.losses.perceptual_crop_px, view.window.width, view.window.height)
+    def _crop_px(self, height: int, width: int) -> int:
+        """Side of the squares in views of this size; 0 where the whole picture is compared."""
+        return min(self.recipe.losses.perceptual_crop_px, height, width)
 
     def _crops(
         self, corners: Sequence[list[tuple[int, int]]], pictures: Tensor, truth: Tensor
     ) -> tuple[Tensor, Tensor]:
         """What the perceptual loss compares, (N, 3, h, w) twice: the pictures, or squares of them on the dancer."""
-        side = min(self.recipe.losses.perceptual_crop_px, *pictures.shape[-2:])
+        side = self._crop_px(*pictures.shape[-2:])
         if side == 0:
             return pictures.flatten(0, 1), truth.flatten(0, 1)
         places = [(b, x, y) for b, several in enumerate(corners) for x, y in several]
