@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -50,10 +51,10 @@ def split_by_time(frames: int, fps: Fraction, recipe: DataRecipe) -> Split:
 
 @dataclass(frozen=True, eq=False)
 class TargetData:
-    """A target's pictures and poses at the network's size.
+    """A target's pictures and poses at the network's size, or at half of it.
 
-    `pictures` uint8 (T, h, w, 3), memory-mapped; `poses` in pixels of the picture; `usable` (T,) says which
-    frames decode and have a dancer.
+    `pictures` uint8 (T, h, w, 3), memory-mapped, of the size that `fit` tells; `half` says that all is seen at half
+    of that. `poses` in pixels of the picture as it is seen; `usable` (T,) says which frames decode and have a dancer.
     """
 
     pictures: NDArray[np.uint8]
@@ -62,11 +63,39 @@ class TargetData:
     fit: Fit
     split: Split
     figure: FigureRecipe
+    half: bool = False
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) px of the pictures as they are seen."""
+        return self.poses.size
+
+    def halved(self) -> TargetData:
+        """The same pairs at half the size, from the same cache: what the global generator learns before a local one.
+
+        A pixel is the mean of 2x2; figures are drawn at the smaller size, not resampled.
+        """
+        width, height = self.size
+        assert not self.half and width % 2 == height % 2 == 0, (self.half, self.size)
+        poses = replace(self.poses, xy=halved_points(self.poses.xy), size=(width // 2, height // 2))
+        return replace(self, poses=poses, half=True)
+
+    def picture(self, t: int) -> NDArray[np.uint8]:
+        """uint8 (h, w, 3) of a usable frame."""
+        return self._seen(self.pictures[t])
+
+    def stage_picture(self, stage: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The empty stage in the film's size, uint8 (H, W, 3), as the pictures are seen: (h, w, 3)."""
+        return self._seen(self.fit.to_picture(stage))
+
+    def _seen(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return halved_picture(picture) if self.half else picture
 
     def figure_of(self, t: int, view: View) -> NDArray[np.uint8]:
         """(h, w, 3) stick figure of a frame, drawn as the view has it: turned, not resampled."""
-        poses, size = self.poses, self.fit.picture_size
-        return draw_figure(view.points(poses.xy[t]), poses.score[t], poses.topology, size, self.figure, view.window)
+        poses = self.poses
+        xy = view.points(poses.xy[t])
+        return draw_figure(xy, poses.score[t], poses.topology, self.size, self.figure, view.window)
 
     def pairs(self, block: range) -> NDArray[np.int64]:
         """(N,) every t of the block whose frames t-1 and t are both usable."""
@@ -85,9 +114,20 @@ class TargetData:
         """
         seen = [(i, view) for last, view in zip(t.tolist(), views, strict=True) for i in (last - 1, last)]
         figures = to_tensor(np.stack([self.figure_of(i, view) for i, view in seen]))
-        pictures = to_tensor(np.stack([view.look(self.pictures[i]) for i, view in seen]))
+        pictures = to_tensor(np.stack([view.look(self.picture(i)) for i, view in seen]))
         shape = (len(t), 2, *figures.shape[1:])
         return figures.reshape(shape), pictures.reshape(shape)
+
+
+def halved_picture(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """uint8 (2h, 2w, 3) -> (h, w, 3): every pixel the mean of 2x2, rounded."""
+    height, width = picture.shape[:2]
+    return np.asarray(cv2.resize(picture, (width // 2, height // 2), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def halved_points(xy: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Px of a picture -> px of the picture of half the size. Pixel centres are at whole numbers."""
+    return np.asarray((xy + 0.5) / 2 - 0.5, np.float32)
 
 
 def to_tensor(pictures: NDArray[np.uint8]) -> Tensor:
