@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -14,18 +14,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dancedist.cache import fill_cache, open_cache
 from dancedist.errors import FootageUnfit
+from dancedist.figure.crop import face_figure
 from dancedist.figure.draw import draw_figure
-from dancedist.files import published_folder
 from dancedist.pose.sequence import PoseSequence
 from dancedist.progress import Advance, silent
-from dancedist.recipe import DataRecipe, FigureRecipe
-from dancedist.video.decode import read_frames
+from dancedist.recipe import DataRecipe, FigureRecipe, fingerprint
 from dancedist.video.fit import Fit
 from dancedist.video.probe import Video
 from dancedist.views import View
-
-CACHE_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -55,6 +53,8 @@ class TargetData:
 
     `pictures` uint8 (T, h, w, 3), memory-mapped, of the size that `fit` tells; `half` says that all is seen at half
     of that. `poses` in pixels of the picture as it is seen; `usable` (T,) says which frames decode and have a dancer.
+    `faces` uint8 (T, S, S, 3), memory-mapped, are cut from the frames as they were filmed; `face_boxes` float32 (T, 4)
+    are where they lie in the picture as it is seen, px, NaN where there is none. None where no faces were asked for.
     """
 
     pictures: NDArray[np.uint8]
@@ -64,6 +64,8 @@ class TargetData:
     split: Split
     figure: FigureRecipe
     half: bool = False
+    faces: NDArray[np.uint8] | None = None
+    face_boxes: NDArray[np.float32] | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -78,7 +80,8 @@ class TargetData:
         width, height = self.size
         assert not self.half and width % 2 == height % 2 == 0, (self.half, self.size)
         poses = replace(self.poses, xy=halved_points(self.poses.xy), size=(width // 2, height // 2))
-        return replace(self, poses=poses, half=True)
+        boxes = None if self.face_boxes is None else halved_points(self.face_boxes)
+        return replace(self, poses=poses, half=True, face_boxes=boxes)
 
     def picture(self, t: int) -> NDArray[np.uint8]:
         """uint8 (h, w, 3) of a usable frame."""
@@ -96,6 +99,29 @@ class TargetData:
         poses = self.poses
         xy = view.points(poses.xy[t])
         return draw_figure(xy, poses.score[t], poses.topology, self.size, self.figure, view.window)
+
+    def face(self, t: int) -> NDArray[np.uint8]:
+        """uint8 (S, S, 3) the face of a frame that has one."""
+        assert self.faces is not None, "no faces were asked for"
+        return np.asarray(self.faces[t], np.uint8)
+
+    def face_figure(self, t: int) -> NDArray[np.uint8]:
+        """uint8 (S, S, 3) what the stick figure is at the face, drawn at the face's own scale."""
+        assert self.faces is not None and self.face_boxes is not None, "no faces were asked for"
+        x0, y0, x1, y1 = self.face_boxes[t].tolist()
+        box, size_px, poses = (x0, y0, x1, y1), self.faces.shape[1], self.poses
+        return face_figure(poses.xy[t], poses.score[t], poses.topology, box, self.size, size_px, self.figure)
+
+    @property
+    def face_seen(self) -> NDArray[np.bool_]:
+        """(T,) whether there is a face."""
+        assert self.face_boxes is not None, "no faces were asked for"
+        return np.isfinite(self.face_boxes).all(axis=1) & self.usable
+
+    def face_pairs(self, block: range) -> NDArray[np.int64]:
+        """(N,) every t of `pairs` whose frame t has a face."""
+        t = self.pairs(block)
+        return t[self.face_seen[t]]
 
     def pairs(self, block: range) -> NDArray[np.int64]:
         """(N,) every t of the block whose frames t-1 and t are both usable."""
@@ -150,24 +176,33 @@ def prepare(
     data: DataRecipe,
     figure: FigureRecipe,
     cache: Path,
-    fingerprint: str,
+    key: str,
     advance: Advance = silent,
+    *,
+    face_px: int = 0,
 ) -> TargetData:
     """Decode the video once into `cache` (a folder, made whole or not at all) and join it with its poses.
 
-    A cache of the same fingerprint is used as it is. Raises FootageUnfit where too few pairs can be trained on.
+    Where `face_px` > 0 it holds faces of that size too. A cache of the same key is used as it is. Raises FootageUnfit
+    where too few pairs can be trained on.
     """
-    if _key(cache) != fingerprint:
-        _fill(video, fit, cache, fingerprint, advance)
-    pictures = np.load(cache / "pictures.npy", mmap_mode="r")
-    decoded = np.load(cache / "decoded.npy")
-    frames = min(len(poses), len(pictures))
+    if face_px:
+        key = fingerprint(key, face_px, _digest(poses))
+    if (held := open_cache(cache, key)) is None:
+        fill_cache(cache, key, video, poses, fit, face_px, advance)
+        held = open_cache(cache, key)
+    assert held is not None, cache
+    frames = min(len(poses), len(held.pictures))
     scaled = poses.slice(0, frames)
     moved = PoseSequence(
         fit.points_to_picture(scaled.xy), scaled.score, poses.topology, poses.fps, fit.picture_size, poses.notices
     )
-    usable = decoded[:frames] & scaled.present
-    target = TargetData(pictures[:frames], moved, usable, fit, split_by_time(frames, video.fps, data), figure)
+    usable = held.decoded[:frames] & scaled.present
+    boxes = None
+    if held.face_boxes is not None:
+        boxes = fit.points_to_picture(held.face_boxes[:frames].reshape(-1, 2, 2)).reshape(-1, 4)
+    split = split_by_time(frames, video.fps, data)
+    target = TargetData(held.pictures, moved, usable, fit, split, figure, faces=held.faces, face_boxes=boxes)
     train = len(target.pairs(target.split.train))
     if train < data.min_train_frames:
         raise FootageUnfit(
@@ -179,23 +214,6 @@ def prepare(
     return target
 
 
-def _key(cache: Path) -> str | None:
-    try:
-        return str(json.loads((cache / "cache.json").read_text())["fingerprint"])
-    except FileNotFoundError:
-        return None
-
-
-def _fill(video: Video, fit: Fit, cache: Path, fingerprint: str, advance: Advance) -> None:
-    with published_folder(cache) as partial:
-        width, height = fit.picture_size
-        shape = (video.frames, height, width, 3)
-        pictures = np.lib.format.open_memmap(partial / "pictures.npy", mode="w+", dtype=np.uint8, shape=shape)
-        decoded = np.zeros(video.frames, np.bool_)
-        for t, frame in enumerate(read_frames(video)):
-            if frame is not None:
-                pictures[t], decoded[t] = fit.to_picture(frame), True
-            advance(1)
-        pictures.flush()
-        np.save(partial / "decoded.npy", decoded)
-        (partial / "cache.json").write_text(json.dumps({"fingerprint": fingerprint}))
+def _digest(poses: PoseSequence) -> str:
+    """Of what the poses are, however they were found."""
+    return hashlib.sha256(poses.xy.tobytes() + poses.score.tobytes()).hexdigest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from dancedist.pose.sequence import PoseSequence
 from dancedist.pose.topology import Topology
 
 Box = tuple[float, float, float, float]
@@ -37,6 +38,16 @@ def face_box(
         return None
     half = _FACE_SIDE * height_px / 2
     return float(nose[0] - half), float(nose[1] - half), float(nose[0] + half), float(nose[1] + half)
+
+
+def face_boxes(poses: PoseSequence) -> NDArray[np.float32]:
+    """(T, 4) `face_box` of every frame, px; NaN where no face is seen."""
+    boxes = np.full((len(poses), 4), np.nan, np.float32)
+    for t in np.flatnonzero(poses.present).tolist():
+        box = face_box(poses.xy[t], poses.score[t], poses.topology)
+        if box is not None:
+            boxes[t] = box
+    return boxes
 
 
 def body_box(

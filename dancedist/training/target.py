@@ -12,9 +12,10 @@ import torch
 
 from dancedist import __version__
 from dancedist.bundle import Bundle, Dancer, Provenance, load_bundle, save_bundle
+from dancedist.cache import CACHE_VERSION
 from dancedist.errors import FileInvalid
 from dancedist.footage import assess, require_fit, sample_frames
-from dancedist.pairs import CACHE_VERSION, TargetData, prepare, split_by_time
+from dancedist.pairs import TargetData, prepare, split_by_time
 from dancedist.pose.extract import extract_with_progress
 from dancedist.pose.sequence import PoseSequence
 from dancedist.progress import progress
@@ -42,8 +43,8 @@ class Target:
     picture_pixels: int
 
 
-def load_target(path: Path, recipe: Recipe, work: Path) -> Target:
-    """Poses and pictures of a target, made in `work` or found there.
+def load_target(path: Path, recipe: Recipe, work: Path, *, face_px: int = 0) -> Target:
+    """Poses and pictures of a target, made in `work` or found there; where `face_px` > 0, faces of that size too.
 
     Raises VideoUnreadable, VideoTooLarge, NoDancer, FootageUnfit, WeightsMissing.
     """
@@ -63,7 +64,9 @@ def load_target(path: Path, recipe: Recipe, work: Path) -> Target:
     placed = fit((video.width, video.height), pixels, recipe.generator.multiple)
     key = fingerprint(sha256, recipe.video.max_frame_pixels, str(placed), CACHE_VERSION)
     with progress(f"pictures of {path.name}", video.frames) as advance:
-        data = prepare(video, poses, placed, recipe.data, recipe.figure, work / "pictures", key, advance)
+        data = prepare(
+            video, poses, placed, recipe.data, recipe.figure, work / "pictures", key, advance, face_px=face_px
+        )
     return Target(video, sha256, poses, data, pixels)
 
 
