@@ -74,15 +74,15 @@ class DeepSpeedEngine:
 
 
 def deepspeed_engine(zero_stage: int, pairs_per_rank: int) -> MakeEngine:
-    """What makes engines of one ZeRO stage, 0 to 3."""
+    """What makes engines of one ZeRO stage, 0 to 3, for a batch of which each rank has so many pairs."""
 
-    def make(module: nn.Module, optimiser: torch.optim.Optimizer) -> DeepSpeedEngine:
+    def make(module: nn.Module, optimiser: torch.optim.Optimizer, parts: int, clip_norm: float) -> DeepSpeedEngine:
         # A dict of its own for each engine: DeepSpeed writes into it.
         config = {
-            "train_micro_batch_size_per_gpu": pairs_per_rank,
-            "gradient_accumulation_steps": 1,
+            "train_micro_batch_size_per_gpu": pairs_per_rank // parts,
+            "gradient_accumulation_steps": parts,
             # Left out, it is 1: DeepSpeed would clip, and learn otherwise than one machine does.
-            "gradient_clipping": 0.0,
+            "gradient_clipping": clip_norm,
             "zero_optimization": {"stage": zero_stage},
             # torch's Adam: DeepSpeed's own would be compiled first.
             "zero_allow_untested_optimizer": True,

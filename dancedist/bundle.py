@@ -1,9 +1,10 @@
-"""A trained dancer on disk: `generator.safetensors`, `dancer.json`, the empty stage, a card, a sample."""
+"""A trained dancer on disk: `generator.safetensors`, `face.safetensors`, `dancer.json`, the empty stage, a card."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -16,10 +17,11 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from dancedist.errors import FileInvalid
 from dancedist.files import published, published_folder
+from dancedist.gan.face import FaceGenerator, build_face_generator
 from dancedist.gan.generator import Generator, build_generator
 from dancedist.pairs import to_tensor
 from dancedist.pose.topology import TOPOLOGIES, Topology
@@ -61,6 +63,7 @@ class Dancer(BaseModel):
     picture_pixels: int
     stats: dict[str, Any]
     weights_sha256: str = ""
+    face_sha256: str | None = None
     stage_sha256: str | None = None
     provenance: Provenance
     metrics: dict[str, dict[str, dict[str, float]]] = {}
@@ -69,18 +72,20 @@ class Dancer(BaseModel):
     @property
     def fit(self) -> Fit:
         """How the target's frames lie in the network's picture."""
-        return fit(self.frame_size, self.picture_pixels, self.recipe.generator.multiple)
+        return fit(self.frame_size, self.picture_pixels, self.recipe.multiple)
 
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """A dancer that can be rendered: the record and the generator in evaluation mode, on the CPU.
+    """A dancer that can be rendered: the record and the generators in evaluation mode, on the CPU.
 
-    `stage` is the empty stage in full size, uint8 RGB (H, W, 3), where the recipe has a backdrop.
+    `face` refines the face, where the recipe had such a stage and the target showed one. `stage` is the empty stage in
+    full size, uint8 RGB (H, W, 3), where the recipe has a backdrop.
     """
 
     dancer: Dancer
     generator: Generator
+    face: FaceGenerator | None = None
     stage: NDArray[np.uint8] | None = None
 
     @property
@@ -112,15 +117,21 @@ class Bundle:
 def save_bundle(
     folder: Path,
     dancer: Dancer,
-    weights: dict[str, Tensor],
+    weights: Mapping[str, Mapping[str, Tensor]],
     stage: NDArray[np.uint8] | None = None,
     sample: Path | None = None,
 ) -> Dancer:
-    """Write the bundle whole or not at all; returns the record with the weights' checksum in it."""
+    """Write the bundle whole or not at all; returns the record with the checksums in it.
+
+    `weights` of the `generator`, and of the `face` generator where there is one.
+    """
     with published_folder(folder) as partial:
-        file = partial / "generator.safetensors"
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, file)
-        sums: dict[str, str] = {"weights_sha256": file_sha256(file)}
+        sums: dict[str, str] = {}
+        for name, sum_name in (("generator", "weights_sha256"), ("face", "face_sha256")):
+            if name in weights:
+                file = partial / f"{name}.safetensors"
+                save_file({key: tensor.detach().cpu().contiguous() for key, tensor in weights[name].items()}, file)
+                sums[sum_name] = file_sha256(file)
         if stage is not None:
             cv2.imwrite(str(partial / "stage.png"), stage[..., ::-1])
             sums["stage_sha256"] = file_sha256(partial / "stage.png")
@@ -143,19 +154,27 @@ def record_metrics(folder: Path, metrics: dict[str, dict[str, dict[str, float]]]
 def load_bundle(folder: Path) -> Bundle:
     """Read a bundle. Raises FileInvalid for one that is incomplete, altered, or does not match its record."""
     dancer = _read_record(folder / "dancer.json")
-    file = _checked(folder / "generator.safetensors", dancer.weights_sha256)
+    generator = build_generator(dancer.recipe)
+    _fill(generator, folder / "generator.safetensors", dancer.weights_sha256)
+    face = None
+    if dancer.face_sha256 is not None:
+        face = build_face_generator(dancer.recipe.face)
+        _fill(face, folder / "face.safetensors", dancer.face_sha256)
+    return Bundle(dancer, generator, face, _read_stage(folder, dancer))
+
+
+def _fill(network: nn.Module, file: Path, sha256: str) -> None:
     try:
-        weights = load_file(file)
+        weights = load_file(_checked(file, sha256))
     except SafetensorError as error:
         raise FileInvalid("is no safetensors file", file=file, got=str(error)) from error
-    generator = build_generator(dancer.recipe.generator)
-    wanted = {name: tuple(tensor.shape) for name, tensor in generator.state_dict().items()}
+    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     have = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     if have != wanted:
         odd = sorted({n for n, _ in set(have.items()) ^ set(wanted.items())})
         raise FileInvalid("does not fit its recipe", file=file, got=f"other tensors: {', '.join(odd[:4])}")
-    generator.load_state_dict(weights)
-    return Bundle(dancer, generator.eval().requires_grad_(False), _read_stage(folder, dancer))
+    network.load_state_dict(weights)
+    network.eval().requires_grad_(False)
 
 
 def _read_stage(folder: Path, dancer: Dancer) -> NDArray[np.uint8] | None:
@@ -195,6 +214,7 @@ def _read_record(file: Path) -> Dancer:
 def card(dancer: Dancer) -> str:
     """The bundle's README.md."""
     made, size, r = dancer.provenance, dancer.fit.picture_size, dancer.recipe
+    faceless = "face" in r.stages and dancer.face_sha256 is None
     lines = [
         f"# Dancer: {dancer.name}",
         "",
@@ -208,6 +228,7 @@ def card(dancer: Dancer) -> str:
         f"| network | {size[0]}x{size[1]} px, {r.generator.filters} filters, {r.generator.blocks} blocks |",
         f"| training | {made.steps} steps in {made.seconds / 60:.1f} minutes on {made.machine}, {made.finished} |",
         f"| poses | {dancer.topology}, `{r.pose.model}` |",
+        f"| stages | {', '.join(r.stages)}{' (no face was seen)' if faceless else ''} |",
         f"| temporal smoothing | {'on' if r.training.temporal else 'off'} |",
         "",
         "![figure, result, truth](sample.png)",

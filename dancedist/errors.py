@@ -86,6 +86,12 @@ class FileInvalid(DancedistError):
     slug = "file-invalid"
 
 
+class TrainingDiverged(DancedistError):
+    """Losses that are no numbers any more."""
+
+    slug = "training-diverged"
+
+
 @dataclass(frozen=True)
 class Notice:
     """A warning that travels with a result: what degraded, and from which frame on (None: the whole)."""

@@ -91,7 +91,7 @@ class DataRecipe(_Part):
 class GeneratorRecipe(_Part):
     """pix2pixHD's global generator."""
 
-    pixels: int = Field(512 * 256, gt=0, description="area of what the network sees; the target's aspect is kept")
+    pixels: int = Field(512 * 256, gt=0, description="area of what it sees; the target's aspect is kept")
     filters: int = Field(64, gt=0)
     downsamplings: int = Field(4, gt=0)
     blocks: int = Field(9, gt=0)
@@ -99,10 +99,29 @@ class GeneratorRecipe(_Part):
     backdrop: bool = Field(False, description="paint over the empty stage; not in the paper")
     window: bool = Field(False, description="see a window round the dancer only; needs a backdrop; not in the paper")
 
-    @property
-    def multiple(self) -> int:
-        """What the picture's sides must be divisible by."""
-        return int(self.patch * 2**self.downsamplings)
+
+class LocalRecipe(_Part):
+    """pix2pixHD's local enhancer, at twice the global generator's size: what is different while both are trained."""
+
+    blocks: int = Field(3, gt=0)
+    scales: int = Field(3, gt=0, description="of the discriminator")
+    perceptual: float = Field(10.0, ge=0, description="weight per frame")
+    epochs: float = Field(30.0, gt=0)
+    max_steps: int | None = Field(None, gt=0)
+
+
+class FaceRecipe(_Part):
+    """The FaceGAN: a residual on the face of the finished generator, which learns no more meanwhile."""
+
+    pixels: int = Field(128, gt=0, multiple_of=2, description="side of the crop, whatever the face's size")
+    filters: int = Field(64, gt=0)
+    downsamplings: int = Field(3, gt=0)
+    blocks: int = Field(5, gt=0)
+    discriminator_filters: int = Field(64, gt=0)
+    perceptual: float = Field(5.0, ge=0)
+    l1: float = Field(0.0, ge=0, description="not in the paper")
+    epochs: float = Field(5.0, gt=0)
+    max_steps: int | None = Field(None, gt=0)
 
 
 class DiscriminatorRecipe(_Part):
@@ -134,12 +153,17 @@ class TrainingRecipe(_Part):
     batch_pairs: int = Field(1, gt=0)
     learning_rate: float = Field(2e-4, gt=0)
     betas: tuple[float, float] = (0.5, 0.999)
+    accumulate: int = Field(1, gt=0, description="a batch is seen in so many parts, to save memory")
+    clip_norm: float = Field(0.0, ge=0, description="largest norm of a network's gradient; 0: any. Not in the paper")
     decay_from: float = Field(1.0, ge=0, le=1, description="part of training after which the rate falls to 0")
     turn_degrees: float = Field(
         0.0, ge=0, le=90, description="half of the pairs are turned by up to this; needs a window"
     )
     temporal: bool = Field(True, description="the paper's temporal smoothing; false: frame by frame")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the processor has it")
+    channels_last: bool = Field(False, description="networks keep the channels of a pixel together: faster in bf16")
+    compiled: bool = Field(False, description="compile the networks; costs a minute, once")
+    augment: bool = Field(False, description="DiffAugment: the discriminator sees colours and places changed")
     ema_decay: float = Field(0.999, ge=0, lt=1)
     seed: int = 0
     checkpoint_every_steps: int = Field(500, gt=0)
@@ -147,9 +171,15 @@ class TrainingRecipe(_Part):
     log_every_steps: int = Field(10, gt=0)
 
 
+# The stages of a training, in their order.
+Stage = Literal["global", "local", "face"]
+STAGES: tuple[Stage, ...] = ("global", "local", "face")
+
+
 class Recipe(_Part):
     """All settings."""
 
+    stages: tuple[Stage, ...] = Field(STAGES, description="stages of training, the global one first")
     video: VideoRecipe = VideoRecipe()
     pose: PoseRecipe = PoseRecipe()
     extraction: ExtractionRecipe = ExtractionRecipe()
@@ -160,6 +190,46 @@ class Recipe(_Part):
     discriminator: DiscriminatorRecipe = DiscriminatorRecipe()
     losses: LossRecipe = LossRecipe()
     training: TrainingRecipe = TrainingRecipe()
+    local: LocalRecipe = LocalRecipe()
+    face: FaceRecipe = FaceRecipe()
+
+    @property
+    def multiple(self) -> int:
+        """What the sides of the picture that its generator sees must be divisible by."""
+        side = self.generator.patch * 2**self.generator.downsamplings
+        return int(side * (2 if "local" in self.stages else 1))
+
+    @property
+    def pixels(self) -> int:
+        """Area of what its generator sees: with a local enhancer four times that of the global one."""
+        return self.generator.pixels * (4 if "local" in self.stages else 1)
+
+    def at_stage(self, stage: Stage) -> Recipe:
+        """The recipe as this stage of training reads it: nothing of later ones, and the local one's own numbers."""
+        stages = self.stages[: self.stages.index(stage) + 1]
+        changed: dict[str, object] = {"stages": stages}
+        if stage == "local":
+            own = self.local
+            length = {"epochs": own.epochs, "max_steps": own.max_steps}
+            changed["training"] = self.training.model_copy(update=length)
+            changed["losses"] = self.losses.model_copy(update={"perceptual": own.perceptual})
+            changed["discriminator"] = self.discriminator.model_copy(update={"scales": own.scales})
+        if stage == "face":
+            length = {"epochs": self.face.epochs, "max_steps": self.face.max_steps}
+            changed["training"] = self.training.model_copy(update=length)
+        return self.model_copy(update=changed)
+
+    @model_validator(mode="after")
+    def _stages_in_their_order(self) -> Self:
+        if self.stages[:1] != ("global",) or list(self.stages) != [s for s in STAGES if s in self.stages]:
+            raise ValueError(f"stages are the global one and others of {', '.join(STAGES)}, in that order")
+        if "local" in self.stages and self.generator.filters % 2:
+            raise ValueError("generator.filters must be even: the local enhancer has half of them")
+        if "face" in self.stages and self.face.pixels % 2**self.face.downsamplings:
+            raise ValueError("face.pixels must be divisible by 2 to the power of face.downsamplings")
+        if self.training.batch_pairs % self.training.accumulate:
+            raise ValueError("training.batch_pairs must be divisible by training.accumulate")
+        return self
 
     @model_validator(mode="after")
     def _a_window_needs_a_backdrop(self) -> Self:
@@ -172,7 +242,7 @@ class Recipe(_Part):
         return self
 
 
-PRESETS = ("quick", "paper")
+PRESETS = ("quick", "fast", "paper")
 
 
 def load_recipe(preset: str = "paper", file: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Recipe:

@@ -45,11 +45,11 @@ class View:
 
 
 def picture_pixels(poses: PoseSequence, recipe: Recipe) -> int:
-    """Area of the picture in which training windows have `generator.pixels` on average; `poses` of the frame.
+    """Area of the picture in which training windows have the recipe's `pixels` on average; `poses` of the frame.
 
     Never larger than the frame. Without windows the picture is all that the network sees.
     """
-    wanted, frame = recipe.generator.pixels, poses.size[0] * poses.size[1]
+    wanted, frame = recipe.pixels, poses.size[0] * poses.size[1]
     if not recipe.generator.window:
         return wanted
     boxes = dancer_boxes(poses.xy, poses.score, recipe.figure.min_score)
@@ -71,7 +71,7 @@ def pair_views(
         return [View(whole(poses.size)) for _ in t]
     turns = [_turn(poses, int(i), recipe, rng) for i in t]
     boxes = [_box(poses, int(i), turn, recipe, rng) for i, turn in zip(t, turns, strict=True)]
-    sizes = np.array([size_for(box, poses.size, recipe.generator.multiple) for box in boxes]).max(axis=0).tolist()
+    sizes = np.array([size_for(box, poses.size, recipe.multiple) for box in boxes]).max(axis=0).tolist()
     size = (sizes[0], sizes[1])
     return [View(place(box, size, poses.size), turn) for box, turn in zip(boxes, turns, strict=True)]
 

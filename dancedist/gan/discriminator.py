@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from dancedist.gan.generator import _init_weights
+from dancedist.gan.generator import init_weights
 
 Features = list[Tensor]
 
@@ -39,7 +39,7 @@ class Discriminator(nn.Module):
         super().__init__()
         self.scales = nn.ModuleList(PatchDiscriminator(in_channels, filters, layers) for _ in range(scales))
         self.halve = nn.AvgPool2d(3, stride=2, padding=1, count_include_pad=False)
-        self.apply(_init_weights)
+        self.apply(init_weights)
 
     def forward(self, x_BCHW: Tensor) -> list[Features]:
         """(B, C, H, W) in [-1, 1] -> the features of every scale, the finest first."""

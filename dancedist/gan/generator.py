@@ -1,12 +1,14 @@
-"""pix2pixHD's global generator, on a stick figure and the generator's own last picture."""
+"""pix2pixHD's generators, global and local, on a stick figure and the generator's own last picture."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dancedist.recipe import GeneratorRecipe
+from dancedist.recipe import Recipe
 
 # Channels of the last layer's input where the network works on patches.
 _FINE_FILTERS = 8
@@ -63,31 +65,13 @@ def exit_(filters: int, out_channels: int, patch: int) -> nn.Sequential:
 class Generator(nn.Module):
     """G(x_t, y'_{t-1}) of "Everybody Dance Now": the picture for a figure and the last picture.
 
-    With `patch` over 1 the network works on patches of that many pixels a side (pixel unshuffle in, shuffle out).
-    With `paints_over` it also gives a mask and paints over a backdrop: what never moves need not be drawn.
-    The paper has neither (patch 1, no backdrop).
+    `net` maps both (B, 6, H, W) to (B, 3, H, W), or to 4 channels where it `paints_over` a backdrop: what never moves
+    need not be drawn. The paper has no backdrop.
     """
 
-    def __init__(
-        self,
-        filters: int,
-        downsamplings: int,
-        blocks: int,
-        *,
-        patch: int = 1,
-        paints_over: bool = False,
-    ) -> None:
+    def __init__(self, net: nn.Module, *, paints_over: bool) -> None:
         super().__init__()
-        self.paints_over = paints_over
-        widths = [filters * 2**i for i in range(downsamplings + 1)]
-        self.net = nn.Sequential(
-            entry(6, filters, patch),
-            *(halving(width) for width in widths[:-1]),
-            *(ResidualBlock(widths[-1]) for _ in range(blocks)),
-            *(doubling(width) for width in reversed(widths[1:])),
-            exit_(filters, 4 if paints_over else 3, patch),
-        )
-        self.apply(_init_weights)
+        self.net, self.paints_over = net, paints_over
 
     def forward(self, figure_B3HW: Tensor, last_B3HW: Tensor, backdrop_B3HW: Tensor | None = None) -> Tensor:
         """Figure x_t and last picture y'_{t-1} (zeros at the first frame), in [-1, 1] -> y'_t, float32 (B, 3, H, W).
@@ -108,6 +92,46 @@ class Generator(nn.Module):
         return mask * torch.tanh(out[:, :3]) + (1 - mask) * backdrop_B3HW, mask
 
 
+def encoder_decoder(
+    in_channels: int, out_channels: int, filters: int, downsamplings: int, blocks: int, patch: int = 1
+) -> nn.Sequential:
+    """pix2pixHD's global generator (Wang et al., CVPR 2018, section 3.1): (B, in, H, W) -> (B, out, H, W).
+
+    With `patch` over 1 (not in the paper) it works on patches of that many pixels a side (pixel unshuffle, shuffle).
+    """
+    widths = [filters * 2**i for i in range(downsamplings + 1)]
+    return nn.Sequential(
+        entry(in_channels, filters, patch),
+        *(halving(width) for width in widths[:-1]),
+        *(ResidualBlock(widths[-1]) for _ in range(blocks)),
+        *(doubling(width) for width in reversed(widths[1:])),
+        exit_(filters, out_channels, patch),
+    )
+
+
+class LocalEnhancer(nn.Module):
+    """pix2pixHD's local enhancer G2 round its global generator G1 (section 3.1 and figure 3 there), at twice the size.
+
+    What G1 feels of the halved picture just before its exit, which is left out, is added to what G2's front feels.
+    """
+
+    def __init__(self, coarse: nn.Sequential, out_channels: int, filters: int, blocks: int, patch: int = 1) -> None:
+        super().__init__()
+        self.coarse = coarse[:-1]
+        self.halve = nn.AvgPool2d(3, stride=2, padding=1, count_include_pad=False)
+        self.front = nn.Sequential(entry(6, filters, patch), halving(filters))
+        self.back = nn.Sequential(
+            *(ResidualBlock(2 * filters) for _ in range(blocks)),
+            doubling(2 * filters),
+            exit_(filters, out_channels, patch),
+        )
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """(B, 6, H, W) -> (B, out_channels, H, W)."""
+        out: Tensor = self.back(self.front(x_BCHW) + self.coarse(self.halve(x_BCHW)))
+        return out
+
+
 def reach(figure_B3HW: Tensor) -> Tensor:
     """Where a dancer may be seen, told from the stick figure in [-1, 1]: (B, 1, H, W), 1 near it, softly 0 elsewhere.
 
@@ -121,13 +145,31 @@ def reach(figure_B3HW: Tensor) -> Tensor:
     return F.avg_pool2d(near, 2 * soft + 1, 1, soft, count_include_pad=False)
 
 
-def build_generator(recipe: GeneratorRecipe) -> Generator:
-    """The recipe's generator."""
-    sizes = recipe.filters, recipe.downsamplings, recipe.blocks
-    return Generator(*sizes, patch=recipe.patch, paints_over=recipe.backdrop)
+def build_generator(recipe: Recipe) -> Generator:
+    """The generator that the recipe's last stage but the face's leaves."""
+    g = recipe.generator
+    channels = 4 if g.backdrop else 3
+    net: nn.Module = (coarse := encoder_decoder(6, channels, g.filters, g.downsamplings, g.blocks, g.patch))
+    if "local" in recipe.stages:
+        net = LocalEnhancer(coarse, channels, g.filters // 2, recipe.local.blocks, g.patch)
+    generator = Generator(net, paints_over=g.backdrop)
+    generator.apply(init_weights)
+    return generator
 
 
-def _init_weights(module: nn.Module) -> None:
+def renamed(weights: Mapping[str, Tensor], *, local: bool) -> dict[str, Tensor]:
+    """A generator's weights under the names of one with a local enhancer, or without: what only one has is left out."""
+    inner, outer = "net.", "net.coarse."
+    if not weights or any(name.startswith(outer) for name in weights) == local:
+        return dict(weights)
+    if not local:
+        return {name.replace(outer, inner, 1): w for name, w in weights.items() if name.startswith(outer)}
+    last = max(int(name.split(".")[1]) for name in weights)
+    return {name.replace(inner, outer, 1): w for name, w in weights.items() if int(name.split(".")[1]) < last}
+
+
+def init_weights(module: nn.Module) -> None:
+    """As pix2pixHD draws them: N(0, 0.02), biases 0."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         nn.init.normal_(module.weight, 0.0, 0.02)
         assert module.bias is not None

@@ -14,6 +14,7 @@ from dancedist.figure.draw import draw_figure
 from dancedist.figure.window import Window, film_windows, whole
 from dancedist.pairs import to_pictures, to_tensor
 from dancedist.pose.sequence import PoseSequence
+from dancedist.render.face import refine
 from dancedist.render.finish import Picture
 from dancedist.render.plan import Chunk
 
@@ -39,13 +40,14 @@ def figures(
 def render_chunk(bundle: Bundle, poses: PoseSequence, chunk: Chunk) -> Iterator[Picture]:
     """Pictures of the chunk's frames at the network's size, the warm-up dropped.
 
-    Recursive, in float32: y'_t = G(x_t, y'_{t-1}), y' before the first frame is zero (paper, "Temporal Smoothing").
+    Recursive, in float32: y'_t = G(x_t, y'_{t-1}), y' before the first frame is zero (paper, "Temporal Smoothing");
+    the face's residual is part of what the next frame sees.
     """
     device = next(bundle.generator.parameters()).device
     size, recipe = bundle.fit.picture_size, bundle.dancer.recipe
     nothing = torch.zeros(1, 3, size[1], size[0], device=device)
     backdrop = bundle.backdrop.to(device) if bundle.backdrop is not None else None
-    windows = seen_windows(bundle, poses)
+    windows, shown = seen_windows(bundle, poses), last_present(poses)
     last = nothing
     for t, figure in enumerate(figures(bundle, poses, chunk, windows), chunk.start - chunk.warm_up):
         rows, columns = windows[t].rows, windows[t].columns
@@ -53,11 +55,15 @@ def render_chunk(bundle: Bundle, poses: PoseSequence, chunk: Chunk) -> Iterator[
         part, painted = bundle.generator.paint(to_tensor(figure[None]).to(device), last[..., rows, columns], behind)
         picture = nothing.clone() if backdrop is None else backdrop.clone()
         picture[..., rows, columns] = part
+        rgb = to_pictures(picture)[0]
+        face = refine(bundle, poses, int(shown[t]), picture, painted, windows[t])
+        if face is not None:
+            picture = face.onto_picture(picture)
         last = picture if recipe.training.temporal else nothing
         if t >= chunk.start:
             mask = np.zeros((size[1], size[0]), np.uint8)
             mask[rows, columns] = painted[0, 0].mul(255).round().to(torch.uint8).cpu().numpy()
-            yield Picture(to_pictures(picture)[0], mask)
+            yield Picture(rgb, mask, face)
 
 
 def seen_windows(bundle: Bundle, poses: PoseSequence) -> list[Window]:
@@ -66,7 +72,7 @@ def seen_windows(bundle: Bundle, poses: PoseSequence) -> list[Window]:
     if not recipe.generator.window:
         return [whole(size)] * len(poses)
     xy = bundle.fit.points_to_picture(poses.xy)
-    return film_windows(replace(poses, xy=xy, size=size), size, recipe.generator.multiple, recipe.figure.min_score)
+    return film_windows(replace(poses, xy=xy, size=size), size, recipe.multiple, recipe.figure.min_score)
 
 
 def last_present(poses: PoseSequence) -> NDArray[np.int64]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dancedist.bundle import Bundle
 from dancedist.errors import FileInvalid, Notice
+from dancedist.figure.face import face_box
 from dancedist.pose.sequence import PoseSequence
 from dancedist.progress import Advance, silent
 from dancedist.recipe import VideoRecipe
@@ -53,6 +54,9 @@ def as_danced_by(bundle: Bundle, source_poses: PoseSequence) -> PoseSequence:
     if len(absent):
         told = f"{len(absent)} of {len(poses)} frames show no dancer: the last pose is held"
         notices.append(Notice("pose-held", told, int(absent[0])))
+    unseen = sum(face_box(*pose, poses.topology) is None for pose in zip(poses.xy, poses.score, strict=True))
+    if bundle.face is not None and unseen:
+        notices.append(Notice("face-unseen", f"{unseen} of {len(poses)} frames show no face: it is not refined there"))
     return PoseSequence(
         poses.xy, poses.score, poses.topology, poses.fps, poses.size, tuple(notices), poses.fingerprint, poses.model
     )

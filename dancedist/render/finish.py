@@ -8,14 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dancedist.bundle import Bundle
+from dancedist.render.face import Face
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """What the network gives for a frame: `rgb` uint8 (h, w, 3), `painted` uint8 (h, w), 0 where the stage shows."""
+    """What the network gives for a frame: `rgb` uint8 (h, w, 3), `painted` uint8 (h, w), 0 where the stage shows.
+
+    `face`: what the FaceGAN adds, which has a size of its own.
+    """
 
     rgb: NDArray[np.uint8]
     painted: NDArray[np.uint8]
+    face: Face | None = None
 
 
 class Finish:
@@ -33,8 +38,10 @@ class Finish:
 
     def __call__(self, picture: Picture) -> NDArray[np.uint8]:
         """-> uint8 (H, W, 3)."""
-        frame = self.fit.to_frame(picture.rgb)
-        if self.detail is None:
-            return frame
-        clear = 1 - self.fit.to_frame(picture.painted).astype(np.float32) / 255
-        return np.asarray((frame + clear[..., None] * self.detail).round().clip(0, 255), np.uint8)
+        frame = self.fit.to_frame(picture.rgb).astype(np.float32)
+        if picture.face is not None:
+            picture.face.onto_frame(frame)
+        if self.detail is not None:
+            clear = 1 - self.fit.to_frame(picture.painted).astype(np.float32) / 255
+            frame += clear[..., None] * self.detail
+        return np.asarray(frame.round().clip(0, 255), np.uint8)

@@ -27,10 +27,10 @@ class Engine(Protocol):
         """Run the network; `backward` takes losses of it, or of several runs together."""
 
     def backward(self, loss: Tensor) -> None:
-        """Add the gradients of a scalar; with several ranks, their mean over all of them."""
+        """Take the gradients of a scalar: the mean over the parts of a batch, and over all ranks."""
 
     def step(self, learning_rate: float) -> None:
-        """Let the optimiser step, and begin gradients anew."""
+        """After each part's `backward`; the last one lets the optimiser step, and begins gradients anew."""
 
     def whole(self) -> AbstractContextManager[None]:
         """While it lasts, `module` has all its weights, however they are shared out between steps."""
@@ -42,14 +42,21 @@ class Engine(Protocol):
         """Take up what all ranks have saved."""
 
 
-MakeEngine = Callable[[nn.Module, torch.optim.Optimizer], Engine]
+class MakeEngine(Protocol):
+    """What makes engines: a batch comes in so many `parts`, gradients longer than `clip_norm` are cut (0: never)."""
+
+    def __call__(self, module: nn.Module, optimiser: torch.optim.Optimizer, parts: int, clip_norm: float) -> Engine:
+        """Take a network in."""
 
 
 class TorchEngine:
     """One process, and nothing beside torch."""
 
-    def __init__(self, module: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+    def __init__(
+        self, module: nn.Module, optimiser: torch.optim.Optimizer, parts: int = 1, clip_norm: float = 0.0
+    ) -> None:
         self.module, self.optimiser = module, optimiser
+        self._parts, self._clip_norm, self._seen = parts, clip_norm, 0
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         """See Engine."""
@@ -57,10 +64,15 @@ class TorchEngine:
 
     def backward(self, loss: Tensor) -> None:
         """See Engine."""
-        loss.backward()  # type: ignore[no-untyped-call]
+        (loss / self._parts).backward()  # type: ignore[no-untyped-call]
 
     def step(self, learning_rate: float) -> None:
         """See Engine."""
+        self._seen = (self._seen + 1) % self._parts
+        if self._seen:
+            return
+        if self._clip_norm:
+            torch.nn.utils.clip_grad_norm_(self.module.parameters(), self._clip_norm)
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate
         self.optimiser.step()

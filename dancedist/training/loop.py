@@ -3,56 +3,45 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import shutil
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from dancedist.gan.losses import Perceptual
-from dancedist.gan.step import (
-    LossWeights,
-    adversarial_losses,
-    discriminator_losses,
-    judged_input,
-    picture_losses,
-    rollout,
-)
-from dancedist.pairs import TargetData, to_tensor
+from dancedist.errors import TrainingDiverged
+from dancedist.pairs import TargetData
 from dancedist.progress import Advance, silent
-from dancedist.recipe import Recipe
+from dancedist.recipe import Recipe, fingerprint
+from dancedist.recipe import Stage as StageName
+from dancedist.training.checkpoints import Checkpoints, FolderCheckpoints
 from dancedist.training.engine import MakeEngine, Ranks, TorchEngine
-from dancedist.training.pictures import plot_losses, write_samples
-from dancedist.training.schedule import learning_rate, step_pairs, total_steps
-from dancedist.training.state import load_state, new_state, save_state
-from dancedist.views import View, head_and_part, pair_views
-from dancedist.weights import load_backbone
+from dancedist.training.faces import FaceStage
+from dancedist.training.pictures import plot_losses
+from dancedist.training.schedule import total_steps
+from dancedist.training.stages import Lesson, Stage, Weights, run_step
+from dancedist.training.state import TrainingState, read_common, read_state, write_state
+from dancedist.training.whole import PictureStage
 
-CODE_VERSION = 3
+CODE_VERSION = 4
+LOG = "log.jsonl"
 # oneDNN keeps compiled convolutions by shape; windows have more shapes than its 1,024 places, and compiling them
 # again and again took a fifth of every step. Read at the first convolution of the process.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16384")
 
 
-@dataclass(frozen=True)
-class Losses:
-    """One step's losses by name, unscaled sums included."""
-
-    step: int
-    values: dict[str, float]
-
-
 class Trainer:
-    """Runs steps on a state; `folder` holds checkpoint, log, sample pictures and loss plot.
+    """Runs the recipe's stages one after another; `folder` holds log, sample pictures and loss plot.
 
-    `stage` uint8 (H, W, 3), the empty stage in the film's size, where the recipe has a backdrop. `engine` holds each
-    network; of several `ranks`, each sees its part of every batch.
+    `key` stands for the target; `backdrop` uint8 (H, W, 3), the empty stage in the film's size, where the recipe has
+    one. `engine` holds each network; of several `ranks`, each sees its part of every batch. `first`: another dancer's
+    weights to begin with, of its generator and of its face generator.
     """
 
     def __init__(
@@ -60,134 +49,154 @@ class Trainer:
         data: TargetData,
         recipe: Recipe,
         folder: Path,
-        fingerprint: str,
-        stage: NDArray[np.uint8] | None = None,
+        key: str,
+        backdrop: NDArray[np.uint8] | None = None,
         *,
         engine: MakeEngine = TorchEngine,
         ranks: Ranks | None = None,
+        checkpoints: Checkpoints | None = None,
+        first: Mapping[str, Weights] | None = None,
     ) -> None:
-        self.data, self.recipe, self.folder, self.fingerprint = data, recipe, folder, fingerprint
+        self.data, self.recipe, self.folder, self.key, self.backdrop = data, recipe, folder, key, backdrop
+        self.engine, self.ranks, self.first = engine, ranks or Ranks(), first or {}
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.bf16 = uses_bf16(recipe.training.precision, self.device)
-        self.pairs = data.pairs(data.split.train)
-        self.steps = total_steps(len(self.pairs), recipe.training)
-        self.stage = None if stage is None else data.fit.to_picture(stage)
-        self.perceptual = _perceptual(recipe, self.device)
-        self.ranks = ranks or Ranks()
-        assert recipe.training.batch_pairs % self.ranks.world == 0, (recipe.training.batch_pairs, self.ranks.world)
-        self.state = new_state(recipe, self.device, engine)
+        self.checkpoints = checkpoints or FolderCheckpoints(folder)
+        # A target whose face is never seen has no stage of it.
+        self.lengths = {name: length for name in recipe.stages if (length := self._length(name))}
+        self.steps = sum(self.lengths.values())
+        self.name: StageName = recipe.stages[0]
+        self.stage: Stage
+        # What earlier stages have left: the generator, at last its face generator.
+        self.weights: dict[str, Weights] = {}
         folder.mkdir(parents=True, exist_ok=True)
-        load_state(self.state, folder, fingerprint)
-        _cut_log(folder / "log.jsonl", self.state.step)
+        if not self.checkpoints.load(self._take_up):
+            self._begin(self.name)
+        _cut_log(folder / LOG, self.step)
+
+    @property
+    def state(self) -> TrainingState:
+        """Of the stage that it is at."""
+        return self.stage.state
+
+    @property
+    def step(self) -> int:
+        """Steps done, of all stages."""
+        return self._before(self.name) + self.state.step
 
     def run(self, advance: Advance = silent) -> None:
-        """Train to the end. Progress counts steps; those done before count at once."""
-        advance(self.state.step)
-        every, started, before = self.recipe.training, time.monotonic(), self.state.seconds
-        for losses in self._rest():
-            done = losses.step + 1
-            last = done == self.steps
-            if losses.step % every.log_every_steps == 0 or last:
-                self._log(losses)
+        """Train to the end. Progress counts steps; those done before count at once. Raises TrainingDiverged."""
+        advance(self.step)
+        started, before = time.monotonic(), self.state.seconds
+        while (name := self._go_on()) is not None:
+            done_before, length = self._before(name), self.lengths[name]
+            losses = self.train_step()
             self.state.seconds = before + time.monotonic() - started
-            if done % every.checkpoint_every_steps == 0 or last:
-                save_state(self.state, self.folder, self.fingerprint)
-            if done % every.sample_every_steps == 0 or last:
-                write_samples(
-                    self.state.ema, self.data, self.recipe, self.stage, self.folder / f"sample_{done:06d}.png"
-                )
-                plot_losses(self.folder / "log.jsonl", self.folder / "losses.png")
+            self._note(losses, done_before + self.state.step, last=self.state.step == length)
             advance(1)
 
-    def _rest(self) -> Iterator[Losses]:
-        while self.state.step < self.steps:
-            yield Losses(self.state.step, self.step())
+    def train_step(self) -> dict[str, float]:
+        """One step of the stage that it is at; returns the losses."""
+        losses = run_step(self.stage)
+        if not all(map(math.isfinite, losses.values())):
+            told = ", ".join(f"{name} {value:g}" for name, value in losses.items())
+            raise TrainingDiverged(
+                "the losses are not finite", expected="numbers", got=f"{told} at step {self.step - 1}"
+            )
+        return losses
 
-    def step(self) -> dict[str, float]:
-        """One step of generator and discriminator; returns the losses."""
-        state, recipe = self.state, self.recipe
-        every = step_pairs(state.step, self.pairs, recipe.training)
-        every_view = pair_views(self.data.poses, every, recipe, self._rng(2))
-        t, views = self.ranks.mine(every), self.ranks.mine(every_view)
-        figures, truth = (x.to(self.device) for x in self.data.batch(t, views))
-        backdrop = None if self.stage is None else self._look(self.stage, views)
-        paint = partial(state.generator, backdrop_B3HW=backdrop)
-        temporal, weights = recipe.training.temporal, _weights(recipe)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            pictures = rollout(paint, figures, temporal=temporal)
-            crops = self._crops(self.ranks.mine(self._corners(every, every_view)), pictures, truth)
-            g = picture_losses(pictures, truth, crops, self.perceptual, weights)
-            fake, real = (judged_input(figures, y, temporal=temporal) for y in (pictures, truth))
-            # The network, not its engine: the generator's losses must leave no gradient in it.
-            state.discriminator.module.requires_grad_(False)
-            g |= adversarial_losses(state.discriminator.module, fake, real, weights)
-            state.discriminator.module.requires_grad_(True)
-            d = discriminator_losses(state.discriminator, fake.detach(), real)
-        rate = learning_rate(state.step, self.steps, recipe.training)
-        for engine, losses in ((state.generator, g), (state.discriminator, d)):
-            engine.backward(torch.stack(list(losses.values())).sum())
-            engine.step(rate)
-        with state.generator.whole():
-            state.ema.update_parameters(state.generator.module)
-        state.step += 1
-        return self.ranks.mean({name: float(value.detach()) for name, value in (g | d).items()})
+    def finished(self) -> dict[str, Weights]:
+        """The weights of the `generator`, and of the `face` where there was such a stage."""
+        assert self.step == self.steps
+        return {**self.weights, _network(self.name): self.state.ema.module.state_dict()}
 
-    def _rng(self, purpose: int) -> np.random.Generator:
-        """Chance as a function of the step, so that a training taken up again sees what it would have seen."""
-        return np.random.default_rng([self.recipe.training.seed, purpose, self.state.step])
+    def _go_on(self) -> StageName | None:
+        """The stage that the next step is of; None after the last."""
+        while self.state.step == self.lengths[self.name]:
+            names = [*self.lengths]
+            if self.name == names[-1]:
+                return None
+            seconds = self.state.seconds
+            self.weights[_network(self.name)] = self.state.ema.module.state_dict()
+            self._begin(names[names.index(self.name) + 1])
+            self.state.seconds = seconds
+        return self.name
 
-    def _look(self, stage: NDArray[np.uint8], views: Sequence[View]) -> Tensor:
-        return to_tensor(np.stack([view.look(stage) for view in views])).to(self.device)
+    def _begin(self, name: StageName) -> None:
+        self.name, before = name, self.weights.get("generator")
+        kind = FaceStage if name == "face" else PictureStage
+        self.stage = kind(self._lesson(name), before, self.first.get(_network(name)))
 
-    def _corners(self, t: NDArray[np.int64], views: Sequence[View]) -> list[list[tuple[int, int]]]:
-        """Of each pair, where the perceptual loss looks: left upper corners (x, y) of squares inside its view."""
-        side = self._crop_px(views[0].window.height, views[0].window.width)
-        if side == 0:
-            return [[] for _ in t]
-        rng, min_score = self._rng(1), self.recipe.figure.min_score
-        return [
-            head_and_part(self.data.poses, int(i), view, side, min_score, rng) for i, view in zip(t, views, strict=True)
-        ]
+    def _take_up(self, folder: Path) -> bool:
+        common = read_common(folder)
+        names = [n for n in self.lengths if common is not None and common["fingerprint"] == self._fingerprint(n)]
+        if common is None or not names:
+            return False
+        self._begin(names[0])
+        read_state(self.state, folder, common)
+        if common["main"] is not None:
+            self.weights["generator"] = common["main"]
+        if (folder / LOG).exists():
+            shutil.copyfile(folder / LOG, self.folder / LOG)
+        return True
 
-    def _crop_px(self, height: int, width: int) -> int:
-        """Side of the squares in views of this size; 0 where the whole picture is compared."""
-        return min(self.recipe.losses.perceptual_crop_px, height, width)
+    def _note(self, losses: dict[str, float], done: int, *, last: bool) -> None:
+        """Log, checkpoint and pictures, as often as the recipe has them."""
+        every = self.recipe.training
+        if self.ranks.rank == 0 and ((self.state.step - 1) % every.log_every_steps == 0 or last):
+            with (self.folder / LOG).open("a") as file:
+                file.write(json.dumps({"step": done - 1, **losses}) + "\n")
+        if self.ranks.rank == 0 and (done % every.sample_every_steps == 0 or last):
+            self.stage.sample(self.folder / f"sample_{done:06d}.png")
+            plot_losses(self.folder / LOG, self.folder / "losses.png")
+        if done % every.checkpoint_every_steps == 0 or last:
+            self.checkpoints.save(done, self._write, keep=last)
 
-    def _crops(
-        self, corners: Sequence[list[tuple[int, int]]], pictures: Tensor, truth: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """What the perceptual loss compares, (N, 3, h, w) twice: the pictures, or squares of them on the dancer."""
-        side = self._crop_px(*pictures.shape[-2:])
-        if side == 0:
-            return pictures.flatten(0, 1), truth.flatten(0, 1)
-        places = [(b, x, y) for b, several in enumerate(corners) for x, y in several]
-        cut = [torch.cat([p[b, :, :, y : y + side, x : x + side] for b, x, y in places]) for p in (pictures, truth)]
-        return cut[0], cut[1]
+    def _write(self, folder: Path) -> None:
+        first = self.ranks.rank == 0
+        write_state(self.state, folder, self._fingerprint(self.name), first=first)
+        if first and (self.folder / LOG).exists():
+            shutil.copyfile(self.folder / LOG, folder / LOG)
 
-    def _log(self, losses: Losses) -> None:
-        with (self.folder / "log.jsonl").open("a") as file:
-            file.write(json.dumps({"step": losses.step, **losses.values}) + "\n")
+    def _lesson(self, name: StageName) -> Lesson:
+        data, recipe = self._data(name), self.recipe.at_stage(name)
+        backdrop = None if self.backdrop is None else data.stage_picture(self.backdrop)
+        pairs, steps = self._pairs(name), self.lengths[name]
+        assert recipe.training.batch_pairs % (recipe.training.accumulate * self.ranks.world) == 0, recipe.training
+        return Lesson(recipe, data, backdrop, pairs, steps, self.device, self.engine, self.ranks)
 
+    def _data(self, name: StageName) -> TargetData:
+        return self.data.halved() if name == "global" and "local" in self.recipe.stages else self.data
 
-def uses_bf16(precision: str, device: torch.device) -> bool:
-    """Whether to train in bf16; `auto` asks the processor."""
-    if precision != "auto":
-        return precision == "bf16"
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    def _pairs(self, name: StageName) -> NDArray[np.int64]:
+        block = self.data.split.train
+        return self.data.face_pairs(block) if name == "face" else self.data.pairs(block)
 
+    def _length(self, name: StageName) -> int:
+        return total_steps(len(self._pairs(name)), self.recipe.at_stage(name).training)
 
-def _weights(recipe: Recipe) -> LossWeights:
-    w = recipe.losses
-    return LossWeights(w.feature_matching, w.perceptual, w.l1)
+    def _before(self, name: StageName) -> int:
+        names = [*self.lengths]
+        return sum(self.lengths[n] for n in names[: names.index(name)])
+
+    def _fingerprint(self, name: StageName) -> str:
+        return fingerprint(self.key, *trained_parts(self.recipe.at_stage(name)), CODE_VERSION)
 
 
-def _perceptual(recipe: Recipe, device: torch.device) -> Perceptual | None:
-    backbone = recipe.losses.perceptual_backbone
-    if backbone == "none" or recipe.losses.perceptual == 0:
-        return None
-    return Perceptual(backbone, load_backbone(backbone), recipe.losses.perceptual_stages).to(device)
+def trained_parts(recipe: Recipe) -> list[Any]:
+    """What of a recipe decides the weights."""
+    parts: list[Any] = [
+        recipe.figure,
+        recipe.data,
+        recipe.generator,
+        recipe.discriminator,
+        recipe.losses,
+        recipe.training,
+    ]
+    return [*recipe.stages, *parts, *(getattr(recipe, n) for n in ("local", "face") if n in recipe.stages)]
+
+
+def _network(name: StageName) -> str:
+    return "face" if name == "face" else "generator"
 
 
 def _cut_log(path: Path, steps_done: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from dancedist.files import published
 from dancedist.gan.step import rollout
@@ -25,35 +26,44 @@ _SHOWN = 6
 Rgb = NDArray[np.uint8]
 
 
+def picked(pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A few of them, spread evenly."""
+    return np.asarray(pairs[np.linspace(0, len(pairs) - 1, min(_SHOWN, len(pairs))).round().astype(int)], np.int64)
+
+
+def write_rows(rows: Sequence[Tensor], path: Path) -> None:
+    """PNG of rows of pictures, each (N, 3, h, w) in [-1, 1]."""
+    _publish(path, np.concatenate([np.concatenate(list(to_pictures(row)), axis=1) for row in rows], axis=0))
+
+
 @torch.no_grad()
 def write_samples(generator: nn.Module, data: TargetData, recipe: Recipe, stage: Rgb | None, path: Path) -> None:
     """PNG with rows figure, result, truth for pairs spread over the validation block; `stage` at the network's size."""
-    pairs = data.pairs(data.split.validation)
-    if len(pairs) == 0:
+    t = picked(data.pairs(data.split.validation))
+    if len(t) == 0:
         return
-    t = pairs[np.linspace(0, len(pairs) - 1, min(_SHOWN, len(pairs))).round().astype(int)]
     views = pair_views(data.poses, t, recipe)
     figures, truth = data.batch(t, views)
     device = next(generator.parameters()).device
     backdrop = None if stage is None else to_tensor(np.stack([view.look(stage) for view in views])).to(device)
     results = rollout(partial(generator, backdrop_B3HW=backdrop), figures.to(device))
-    rows = [np.concatenate(list(to_pictures(x[:, 1])), axis=1) for x in (figures, results, truth)]
-    _publish(path, np.concatenate(rows, axis=0))
+    write_rows([x[:, 1] for x in (figures, results, truth)], path)
 
 
 def plot_losses(log: Path, path: Path) -> None:
     """PNG of every loss in the log over the steps, with its running mean."""
     rows = [json.loads(line) for line in log.read_text().splitlines()]
-    steps = np.array([row["step"] for row in rows])
-    names = [name for name in rows[-1] if name != "step"]
+    names = dict.fromkeys(name for row in rows for name in row if name != "step")
     figure = Figure(figsize=(9, 5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     window = max(1, len(rows) // 40)
     for name in names:
-        values = np.array([row[name] for row in rows])
+        own = [(row["step"], row[name]) for row in rows if name in row]
+        steps, values = np.array(own).T
         (line,) = axes.plot(steps, values, alpha=0.25, linewidth=0.8)
-        smooth = np.convolve(values, np.ones(window) / window, mode="valid")
+        width = min(window, len(values))
+        smooth = np.convolve(values, np.ones(width) / width, mode="valid")
         axes.plot(steps[len(steps) - len(smooth) :], smooth, color=line.get_color(), label=name)
     axes.set(xlabel="step", ylabel="weighted loss", yscale="log")
     axes.legend(ncols=3, fontsize=8)

@@ -1,61 +1,54 @@
-"""All that a training is at one step: networks, optimisers, the average of the weights. Saved whole or not at all."""
+"""All that a stage of training is at one step: networks, optimisers, the average of the weights."""
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from dancedist.files import published_folder
-from dancedist.gan.discriminator import Discriminator
-from dancedist.gan.generator import build_generator
-from dancedist.recipe import Recipe
-from dancedist.training.engine import Engine, MakeEngine, TorchEngine
+from dancedist.recipe import TrainingRecipe
+from dancedist.training.engine import Engine, MakeEngine
 
-FORMAT = 3
+FORMAT = 4
 
 
 @dataclass
 class TrainingState:
-    """Both networks in their engines, the generator's EMA, the steps done and the seconds they took."""
+    """Both networks in their engines, the generator's EMA, the steps done in this stage, all seconds.
+
+    `main`: the finished generator that a face stage refines; it learns no more.
+    """
 
     generator: Engine
     discriminator: Engine
     ema: AveragedModel
+    main: nn.Module | None = None
     step: int = 0
     seconds: float = 0.0
 
 
-def new_state(recipe: Recipe, device: torch.device, engine: MakeEngine = TorchEngine) -> TrainingState:
-    """Step 0: weights drawn from the recipe's seed."""
-    t, d = recipe.training, recipe.discriminator
-    with torch.random.fork_rng():
-        torch.manual_seed(t.seed)
-        generator = build_generator(recipe.generator).to(device)
-        channels = 12 if t.temporal else 6
-        discriminator = Discriminator(channels, d.filters, d.layers, d.scales).to(device)
-    ema = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(t.ema_decay))  # type: ignore[no-untyped-call]
+def new_state(
+    generator: nn.Module, discriminator: nn.Module, recipe: TrainingRecipe, engine: MakeEngine
+) -> TrainingState:
+    """Step 0 of a stage, with networks that are where they shall learn."""
+    if recipe.channels_last:
+        for network in (generator, discriminator):
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    ema = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay))  # type: ignore[no-untyped-call]
+    if recipe.compiled:
+        for network in (generator, discriminator):
+            network.compile()
     engines = [
-        engine(n, torch.optim.Adam(n.parameters(), t.learning_rate, t.betas)) for n in (generator, discriminator)
+        engine(
+            n, torch.optim.Adam(n.parameters(), recipe.learning_rate, recipe.betas), recipe.accumulate, recipe.clip_norm
+        )
+        for n in (generator, discriminator)
     ]
     return TrainingState(engines[0], engines[1], ema)
-
-
-def save_state(state: TrainingState, folder: Path, fingerprint: str) -> None:
-    """Leave a checkpoint `step_NNNNNN` in `folder`, and no other. A kill at any instant leaves this or the last."""
-    with published_folder(folder / f"step_{state.step:06d}") as partial:
-        write_state(state, partial, fingerprint)
-    for other in folder.glob("step_*"):
-        if other.name != f"step_{state.step:06d}":
-            shutil.rmtree(other, ignore_errors=True)
-
-
-def load_state(state: TrainingState, folder: Path, fingerprint: str) -> bool:
-    """Take up the last checkpoint; False, and nothing done, where there is none of this fingerprint."""
-    return any(read_state(state, path, fingerprint) for path in sorted(folder.glob("step_*"), reverse=True))
 
 
 def write_state(state: TrainingState, folder: Path, fingerprint: str, *, first: bool = True) -> None:
@@ -64,18 +57,24 @@ def write_state(state: TrainingState, folder: Path, fingerprint: str, *, first: 
     state.discriminator.save(folder / "discriminator")
     if first:
         facts = {"format": FORMAT, "fingerprint": fingerprint, "step": state.step, "seconds": state.seconds}
-        torch.save({**facts, "ema": state.ema.state_dict()}, folder / "common.pt")
+        main = None if state.main is None else state.main.state_dict()
+        torch.save({**facts, "ema": state.ema.state_dict(), "main": main}, folder / "common.pt")
 
 
-def read_state(state: TrainingState, folder: Path, fingerprint: str) -> bool:
-    """Inverse of `write_state`, from a folder with the parts of all ranks; False where it is of something else."""
-    if not (folder / "common.pt").exists():
-        return False
-    common = torch.load(folder / "common.pt", map_location="cpu", weights_only=True)
-    if (common.get("format"), common["fingerprint"]) != (FORMAT, fingerprint):
-        return False
+def read_common(folder: Path) -> dict[str, Any] | None:
+    """What all ranks have in common in a checkpoint; None for one that is cut short or of another format."""
+    try:
+        common: dict[str, Any] = torch.load(folder / "common.pt", map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        return None
+    return common if common.get("format") == FORMAT else None
+
+
+def read_state(state: TrainingState, folder: Path, common: dict[str, Any]) -> None:
+    """Inverse of `write_state`, from a folder with the parts of all ranks, into a new state of the same stage."""
     state.generator.load(folder / "generator")
     state.discriminator.load(folder / "discriminator")
     state.ema.load_state_dict(common["ema"])
+    if state.main is not None:
+        state.main.load_state_dict(common["main"])
     state.step, state.seconds = common["step"], common["seconds"]
-    return True

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from dancedist import __version__
 from dancedist.bundle import Bundle, Dancer, Provenance, load_bundle, save_bundle
@@ -23,7 +25,8 @@ from dancedist.recipe import Recipe, file_sha256, fingerprint
 from dancedist.retarget.stats import RetargetStats
 from dancedist.stage import CODE_VERSION as STAGE_VERSION
 from dancedist.stage import film_stage
-from dancedist.training.loop import CODE_VERSION, Trainer
+from dancedist.training.loop import CODE_VERSION, Trainer, trained_parts
+from dancedist.training.stages import Weights
 from dancedist.video.fit import fit
 from dancedist.video.probe import Video, probe
 from dancedist.views import picture_pixels
@@ -43,8 +46,8 @@ class Target:
     picture_pixels: int
 
 
-def load_target(path: Path, recipe: Recipe, work: Path, *, face_px: int = 0) -> Target:
-    """Poses and pictures of a target, made in `work` or found there; where `face_px` > 0, faces of that size too.
+def load_target(path: Path, recipe: Recipe, work: Path) -> Target:
+    """Poses and pictures of a target, made in `work` or found there; faces too, where the recipe has their stage.
 
     Raises VideoUnreadable, VideoTooLarge, NoDancer, FootageUnfit, WeightsMissing.
     """
@@ -61,8 +64,9 @@ def load_target(path: Path, recipe: Recipe, work: Path, *, face_px: int = 0) -> 
             log.warning("warning: %s: %s", path.name, finding.message)
     block = split_by_time(len(poses), video.fps, recipe.data).train
     pixels = picture_pixels(poses.slice(block.start, block.stop), recipe)
-    placed = fit((video.width, video.height), pixels, recipe.generator.multiple)
+    placed = fit((video.width, video.height), pixels, recipe.multiple)
     key = fingerprint(sha256, recipe.video.max_frame_pixels, str(placed), CACHE_VERSION)
+    face_px = recipe.face.pixels if "face" in recipe.stages else 0
     with progress(f"pictures of {path.name}", video.frames) as advance:
         data = prepare(
             video, poses, placed, recipe.data, recipe.figure, work / "pictures", key, advance, face_px=face_px
@@ -70,57 +74,96 @@ def load_target(path: Path, recipe: Recipe, work: Path, *, face_px: int = 0) -> 
     return Target(video, sha256, poses, data, pixels)
 
 
-def train_dancer(target: Target, recipe: Recipe, name: str, work: Path, out: Path) -> Bundle:
-    """Train in `work` (log.jsonl, losses.png, samples, a checkpoint), then leave the bundle in the folder `out`.
+def train_dancer(
+    target: Target, recipe: Recipe, name: str, work: Path, out: Path, first: Bundle | None = None
+) -> Bundle:
+    """Train in `work` (log.jsonl, losses.png, samples, checkpoints), then leave the bundle in the folder `out`.
 
-    Taken up where it was broken off; a finished one is loaded. Raises WeightsMissing.
+    Taken up where it was broken off; a finished one is loaded. `first`: a dancer whose weights it begins with.
+    Raises WeightsMissing, TrainingDiverged, FileInvalid for a `first` of other networks.
     """
-    key = training_fingerprint(target, recipe)
-    done = _finished(out, key)
-    if done is not None:
+    key = training_fingerprint(target, recipe, first)
+    if (done := finished(out, key)) is not None:
         log.info("%s is trained already: %s", name, out)
         return done
-    frames = target.data.train_frames()
-    stage = film_stage(target.video, target.poses, frames) if recipe.generator.backdrop else None
-    trainer = Trainer(target.data, recipe, work, key, stage)
-    if trainer.state.step:
-        log.info("training of %s goes on at step %d of %d", name, trainer.state.step, trainer.steps)
+    stage = empty_stage(target, recipe)
+    trainer = Trainer(target.data, recipe, work, key, stage, first=first_weights(first, recipe))
+    if trainer.step:
+        log.info("training of %s goes on at step %d of %d", name, trainer.step, trainer.steps)
     with progress(f"training {name}", trainer.steps, "steps") as advance:
         trainer.run(advance)
-    width, height = target.video.width, target.video.height
+    return leave_bundle(target, trainer, name, key, out)
+
+
+def empty_stage(target: Target, recipe: Recipe) -> NDArray[np.uint8] | None:
+    """What the recipe paints over, uint8 (H, W, 3) in the film's size; None where it has no backdrop."""
+    if not recipe.generator.backdrop:
+        return None
+    return film_stage(target.video, target.poses, target.data.train_frames())
+
+
+def first_weights(first: Bundle | None, recipe: Recipe) -> dict[str, Weights]:
+    """A dancer's weights to begin another's training with. Raises FileInvalid where its networks are others."""
+    if first is None:
+        return {}
+    theirs, ours = first.dancer.recipe, recipe
+    for part in ("generator", "local", "face"):
+        used = part == "generator" or (part in theirs.stages and part in ours.stages)
+        if used and _shape(theirs, part) != _shape(ours, part):
+            expected, got = str(_shape(ours, part)), str(_shape(theirs, part))
+            raise FileInvalid("has other networks", file=first.dancer.name, expected=expected, got=got)
+    weights: dict[str, Weights] = {"generator": first.generator.state_dict()}
+    return weights if first.face is None else {**weights, "face": first.face.state_dict()}
+
+
+def leave_bundle(target: Target, trainer: Trainer, name: str, key: str, out: Path) -> Bundle:
+    """Write the bundle of a finished training into the folder `out`."""
+    recipe, video = trainer.recipe, target.video
     dancer = Dancer(
         name=name,
         recipe=recipe,
         topology=target.poses.topology.name,
-        fps=str(target.video.fps),
-        frame_size=(width, height),
+        fps=str(video.fps),
+        frame_size=(video.width, video.height),
         picture_pixels=target.picture_pixels,
         stats=RetargetStats.of(target.poses).to_dict(),
         provenance=Provenance(
-            video=target.video.path.name,
+            video=video.path.name,
             video_sha256=target.sha256,
             poses_fingerprint=target.poses.fingerprint,
             training_fingerprint=key,
             steps=trainer.steps,
-            train_frames=len(trainer.pairs),
+            train_frames=len(target.data.pairs(target.data.split.train)),
             seconds=round(trainer.state.seconds, 1),
             machine=f"{trainer.device.type}, {torch.get_num_threads()} threads, {platform.machine()}",
             versions={"dancedist": __version__, "torch": torch.__version__},
             finished=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         ),
     )
-    sample = work / f"sample_{trainer.steps:06d}.png"
-    save_bundle(out, dancer, trainer.state.ema.module.state_dict(), stage, sample)
+    sample = trainer.folder / f"sample_{trainer.steps:06d}.png"
+    save_bundle(out, dancer, trainer.finished(), trainer.backdrop, sample)
     return load_bundle(out)
 
 
-def training_fingerprint(target: Target, recipe: Recipe) -> str:
+def training_fingerprint(target: Target, recipe: Recipe, first: Bundle | None = None) -> str:
     """Of everything that decides the weights."""
-    parts = (recipe.figure, recipe.data, recipe.generator, recipe.discriminator, recipe.losses, recipe.training)
-    return fingerprint(target.sha256, target.poses.fingerprint, *parts, CODE_VERSION, STAGE_VERSION)
+    begun = [] if first is None else [first.dancer.weights_sha256, first.dancer.face_sha256 or ""]
+    parts = trained_parts(recipe)
+    return fingerprint(target.sha256, target.poses.fingerprint, *parts, *begun, CODE_VERSION, STAGE_VERSION)
 
 
-def _finished(out: Path, key: str) -> Bundle | None:
+def _shape(recipe: Recipe, part: str) -> dict[str, object]:
+    """What decides the shapes of a network's weights."""
+    names = {
+        "generator": ("filters", "downsamplings", "blocks", "patch", "backdrop"),
+        "local": ("blocks",),
+        "face": ("filters", "downsamplings", "blocks"),
+    }
+    return {name: getattr(getattr(recipe, part), name) for name in names[part]}
+
+
+def finished(out: Path, key: str) -> Bundle | None:
+    """The bundle of a training that was done before; None where there is none, or of something else."""
     if not (out / "dancer.json").exists():
         return None
     try:

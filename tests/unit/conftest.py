@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dancedist.figure.crop import cut
 from dancedist.pairs import TargetData, split_by_time
 from dancedist.pose.sequence import PoseSequence
 from dancedist.pose.topology import HALPE26
@@ -18,10 +19,11 @@ SIZE = (48, 64)
 FRAMES = 60
 
 
-def toy_recipe(**training: Any) -> Recipe:
-    """Quick's ways at a size that takes milliseconds a step."""
+def toy_recipe(*later: str, **training: Any) -> Recipe:
+    """Quick's ways at a size that takes milliseconds a step; stages after the global one as they are named."""
     return parse_recipe(
         {
+            "stages": ["global", *later],
             "data": {"gap_s": 0.1, "min_train_frames": 8},
             "generator": {
                 "pixels": 48 * 64,
@@ -33,6 +35,16 @@ def toy_recipe(**training: Any) -> Recipe:
                 "window": True,
             },
             "discriminator": {"filters": 4, "layers": 2},
+            "local": {"blocks": 1, "scales": 2, "epochs": 100, "max_steps": 5},
+            "face": {
+                "pixels": 16,
+                "filters": 4,
+                "downsamplings": 2,
+                "blocks": 1,
+                "discriminator_filters": 4,
+                "l1": 10.0,
+                "max_steps": 5,
+            },
             "losses": {"perceptual_backbone": "none", "l1": 10.0},
             "training": {
                 "epochs": 100,
@@ -66,15 +78,21 @@ def moving_poses(frames: int = FRAMES, size: tuple[int, int] = SIZE) -> PoseSequ
 
 
 def toy(recipe: Recipe) -> TargetData:
-    """A bright square that follows the figure's first keypoint."""
-    poses = moving_poses()
-    pictures = np.full((FRAMES, SIZE[1], SIZE[0], 3), 60, np.uint8)
+    """A bright square that follows the figure's first keypoint: its nose. Twice as large for a local enhancer."""
+    size = (2 * SIZE[0], 2 * SIZE[1]) if "local" in recipe.stages else SIZE
+    poses = moving_poses(size=size)
+    pictures = np.full((FRAMES, size[1], size[0], 3), 60, np.uint8)
     for picture, (x, y) in zip(pictures, poses.xy[:, 0].round().astype(int), strict=True):
         picture[y - 2 : y + 3, x - 2 : x + 3] = (220, 180, 40)
-    placed = fit(SIZE, recipe.generator.pixels, recipe.generator.multiple)
-    assert placed.picture_size == SIZE
+    placed = fit(size, recipe.pixels, recipe.multiple)
+    assert placed.picture_size == size
     split = split_by_time(FRAMES, poses.fps, recipe.data)
-    return TargetData(pictures, poses, poses.present, placed, split, recipe.figure)
+    boxes = np.concatenate([poses.xy[:, 0] - 8, poses.xy[:, 0] + 8], 1)
+    shown = zip(pictures, boxes.tolist(), strict=True)
+    faces = np.stack([cut(picture, (x0, y0, x1, y1), recipe.face.pixels) for picture, (x0, y0, x1, y1) in shown])
+    return TargetData(
+        pictures, poses, poses.present, placed, split, recipe.figure, faces=faces, face_boxes=np.float32(boxes)
+    )
 
 
 @pytest.fixture

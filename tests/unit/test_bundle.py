@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from dancedist.bundle import Bundle, Dancer, Provenance, load_bundle, record_metrics, save_bundle
 from dancedist.errors import FileInvalid
+from dancedist.gan.face import build_face_generator
 from dancedist.gan.generator import build_generator
 from dancedist.recipe import Recipe, file_sha256
 from dancedist.retarget.stats import RetargetStats
@@ -25,11 +26,13 @@ def make_bundle(folder: Path, recipe: Recipe, **changes: object) -> Dancer:
     )  # fmt: skip
     plain = {
         "name": "ann", "recipe": recipe, "topology": poses.topology.name, "fps": "25", "frame_size": SIZE,
-        "picture_pixels": recipe.generator.pixels,
+        "picture_pixels": recipe.pixels,
         "stats": RetargetStats.of(poses).to_dict(), "provenance": made,
     } | changes  # fmt: skip
     torch.manual_seed(0)
-    weights = build_generator(recipe.generator).state_dict()
+    weights = {"generator": build_generator(recipe).state_dict()}
+    if "face" in recipe.stages:
+        weights["face"] = build_face_generator(recipe.face).state_dict()
     dancer = Dancer.model_validate(plain)
     width, height = dancer.frame_size
     stage = np.random.default_rng(0).integers(0, 255, (height, width, 3), np.uint8)

@@ -65,7 +65,7 @@ def test_a_dancers_recipe_is_altered_in_some_parts_only(tmp_path: Path) -> None:
 
 
 def test_no_such_preset() -> None:
-    with pytest.raises(RecipeInvalid, match="quick or paper"):
+    with pytest.raises(RecipeInvalid, match="quick or fast or paper"):
         load_recipe("slow")
 
 

@@ -116,10 +116,12 @@ def test_a_step_sees_the_same_after_a_restart_and_the_next_one_something_else(
     trainers = [Trainer(toy_target, tiny_recipe, tmp_path / n, "key", np.zeros((64, 48, 3), np.uint8)) for n in "ab"]
 
     def windows(trainer: Trainer) -> list[Window]:
-        return [v.window for v in pair_views(toy_target.poses, T, tiny_recipe, trainer._rng(2))]
+        return [
+            v.window for v in pair_views(toy_target.poses, T, tiny_recipe, trainer.stage.lesson.rng(2, trainer.step, 0))
+        ]
 
     first = windows(trainers[0])
     assert first == windows(trainers[1])
     for trainer in trainers:
-        trainer.step()
+        trainer.train_step()
     assert first != windows(trainers[0]) == windows(trainers[1])

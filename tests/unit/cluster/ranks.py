@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,23 @@ import torch.distributed as dist
 from cluster.engine import deepspeed_engine
 from dancedist.training.engine import Ranks, TorchEngine
 from dancedist.training.loop import Trainer
-from dancedist.training.state import load_state, write_state
 from tests.unit.conftest import SIZE, toy, toy_recipe
+
+
+class Together:
+    """All ranks write into one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def load(self, take: Callable[[Path], bool]) -> bool:
+        return any(take(path) for path in sorted(self.folder.glob("step_*"), reverse=True))
+
+    def save(self, step: int, write: Callable[[Path], None], *, keep: bool) -> None:
+        path = self.folder / f"step_{step:06d}"
+        path.mkdir(exist_ok=True)
+        write(path)
+        dist.barrier()
 
 
 def main() -> None:
@@ -38,12 +54,10 @@ def main() -> None:
     recipe = toy_recipe(batch_pairs=4, max_steps=20)
     engine = TorchEngine if stage < 0 else deepspeed_engine(stage, recipe.training.batch_pairs // world)
     background = np.full((SIZE[1], SIZE[0], 3), 60, np.uint8)
-    own = folder / f"rank{rank}"
-    trainer = Trainer(toy(recipe), recipe, own, "key", background, engine=engine, ranks=Ranks(rank, world, mean))
-    load_state(trainer.state, folder, "key")
-    losses = [trainer.step() for _ in range(steps)]
-    write_state(trainer.state, folder / f"step_{trainer.state.step:06d}", "key", first=rank == 0)
-    dist.barrier()
+    means = {"engine": engine, "ranks": Ranks(rank, world, mean), "checkpoints": Together(folder)}
+    trainer = Trainer(toy(recipe), recipe, folder / f"rank{rank}", "key", background, **means)
+    losses = [trainer.train_step() for _ in range(steps)]
+    trainer.checkpoints.save(trainer.step, trainer._write, keep=False)
     weights = b"".join(t.numpy().tobytes() for t in trainer.state.ema.module.state_dict().values())
     if rank == 0:
         sys.stdout.write(json.dumps({"losses": losses, "ema": hashlib.sha256(weights).hexdigest()}) + "\n")

@@ -92,7 +92,7 @@ gpus = 0.5
         "anna: 2 targets have this name",
         f"anna: {folder}/films/nobody.mp4 is not there",
         "Anna: training.max_stepps",
-        "carl: no such preset (expected quick or paper; got slow)",
+        "carl: no such preset (expected quick or fast or paper; got slow)",
         "carl: ftp://far/away.mp4: no such kind of storage",
         "dora: a share of a GPU is for 1 worker",
     ):

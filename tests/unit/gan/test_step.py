@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 
 from dancedist.gan.discriminator import Discriminator
-from dancedist.gan.generator import Generator
+from dancedist.gan.generator import Generator, encoder_decoder
 from dancedist.gan.losses import least_squares
 from dancedist.gan.step import (
     LossWeights,
@@ -15,12 +15,16 @@ from dancedist.gan.step import (
 )
 
 
+def small_generator() -> Generator:
+    return Generator(encoder_decoder(6, 3, 4, 2, 1), paints_over=False)
+
+
 def pair(seed: int = 0) -> torch.Tensor:
     return torch.rand(2, 2, 3, 16, 16, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
 def test_second_frame_is_made_from_the_first_fake_with_its_gradient() -> None:
-    generator, x = Generator(4, 2, 1), pair()
+    generator, x = small_generator(), pair()
     first = generator(x[:, 0], torch.zeros_like(x[:, 0]))
     assert torch.equal(rollout(generator, x), torch.stack([first, generator(x[:, 1], first)], 1))
 
@@ -37,7 +41,7 @@ def test_second_frame_is_made_from_the_first_fake_with_its_gradient() -> None:
 
 
 def test_frame_by_frame_knows_no_past() -> None:
-    generator, x = Generator(4, 2, 1), pair()
+    generator, x = small_generator(), pair()
     swapped = rollout(generator, x.flip(1), temporal=False).flip(1)
     assert torch.allclose(rollout(generator, x, temporal=False), swapped, atol=1e-6)
 

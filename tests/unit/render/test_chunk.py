@@ -10,7 +10,7 @@ import torch
 from dancedist.bundle import Bundle, load_bundle
 from dancedist.pairs import to_pictures, to_tensor
 from dancedist.pose.sequence import PoseSequence
-from dancedist.recipe import Recipe, parse_recipe
+from dancedist.recipe import Recipe, merged, parse_recipe
 from dancedist.render.chunk import figures, last_present, render_chunk, seen_windows
 from dancedist.render.plan import Chunk, plan
 from tests.unit.conftest import SIZE, moving_poses
@@ -47,7 +47,7 @@ def test_each_picture_is_made_from_the_float_one_before(bundle: Bundle) -> None:
 def test_without_a_window_the_network_sees_all(tmp_path: Path, tiny_recipe: Recipe) -> None:
     plain = {"generator": {"window": False, "backdrop": False}, "training": {"turn_degrees": 0.0}}
     settings = tiny_recipe.model_dump()
-    recipe = parse_recipe({k: v | plain.get(k, {}) for k, v in settings.items()})
+    recipe = parse_recipe(merged(settings, plain))
     make_bundle(tmp_path / "plain", recipe)
     bundle, poses = load_bundle(tmp_path / "plain"), moving_poses(3)
     last, expected = torch.zeros(1, 3, SIZE[1], SIZE[0]), []

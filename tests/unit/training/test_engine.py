@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from dancedist.pairs import TargetData
 from dancedist.recipe import Recipe
-from dancedist.training.engine import Ranks, TorchEngine
+from dancedist.training.engine import MakeEngine, Ranks, TorchEngine
 from dancedist.training.loop import Trainer
 from tests.unit.conftest import SIZE
 
@@ -37,7 +37,7 @@ class Meeting:
         self.barrier.wait()
         return means
 
-    def engine(self, rank: int) -> Callable[[nn.Module, torch.optim.Optimizer], TorchEngine]:
+    def engine(self, rank: int) -> MakeEngine:
         meeting = self
 
         class Met(TorchEngine):
@@ -76,7 +76,7 @@ def test_two_ranks_learn_what_one_does(toy_target: TargetData, tiny_recipe: Reci
         trainer.perceptual = F.l1_loss  # type: ignore[assignment]
 
     def learn(trainer: Trainer) -> list[dict[str, float]]:
-        return [trainer.step() for _ in range(STEPS)]
+        return [trainer.train_step() for _ in range(STEPS)]
 
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(learn, shared)

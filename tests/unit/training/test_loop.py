@@ -61,8 +61,8 @@ def test_broken_off_anywhere_and_taken_up_it_is_the_same_training(
 
 def test_another_recipe_starts_anew(toy_target: TargetData, tiny_recipe: Recipe, tmp_path: Path) -> None:
     train(toy_target, tiny_recipe, tmp_path)
-    assert Trainer(toy_target, tiny_recipe, tmp_path, "key", STAGE).state.step == 8
-    assert Trainer(toy_target, tiny_recipe, tmp_path, "other", STAGE).state.step == 0
+    assert Trainer(toy_target, tiny_recipe, tmp_path, "key", STAGE).step == 8
+    assert Trainer(toy_target, tiny_recipe, tmp_path, "other", STAGE).step == 0
 
 
 def test_it_learns(toy_target: TargetData, tiny_recipe: Recipe, tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_another_format_starts_anew(toy_target: TargetData, tiny_recipe: Recipe,
     train(toy_target, tiny_recipe, tmp_path)
     common = tmp_path / "step_000008" / "common.pt"
     torch.save({**torch.load(common, weights_only=True), "format": None}, common)
-    assert Trainer(toy_target, tiny_recipe, tmp_path, "key", STAGE).state.step == 0
+    assert Trainer(toy_target, tiny_recipe, tmp_path, "key", STAGE).step == 0
 
 
 def test_sigkill_in_mid_training(tmp_path: Path, tiny_recipe: Recipe, toy_target: TargetData) -> None:

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from dancedist.figure import crop as numpy_crop
+from dancedist.gan.face import build_face_discriminator, build_face_generator, cut, paste
+from dancedist.recipe import FaceRecipe
+
+SMALL = FaceRecipe(pixels=16, filters=4, downsamplings=2, blocks=1, discriminator_filters=4)
+
+
+def smooth(height: int = 40, width: int = 56) -> torch.Tensor:
+    y, x = torch.meshgrid(torch.linspace(0, 3, height), torch.linspace(0, 4, width), indexing="ij")
+    return torch.stack([torch.sin(x), torch.cos(y), torch.sin(x + y)])[None] * 0.9
+
+
+@pytest.mark.parametrize("box", [(10.0, 8.0, 26.0, 24.0), (9.3, 7.7, 29.3, 27.7)])
+def test_cut_and_pasted_it_lies_where_it_lay(box: tuple[float, float, float, float]) -> None:
+    picture, boxes = smooth(), torch.tensor([box])
+    back = paste(cut(picture, boxes, 32), boxes, (56, 40))
+    inside = (..., slice(12, 20), slice(14, 22))
+    assert torch.allclose(back[inside], picture[inside], atol=2e-3)
+    assert back[..., :5].abs().max() == 0
+    # Half a pixel would show: the slope is 0.07 a pixel.
+    moved = paste(cut(picture, boxes, 32), boxes + 0.5, (56, 40))
+    assert (moved[inside] - picture[inside]).abs().max() > 1e-2
+
+
+def test_it_cuts_as_the_film_is_cut() -> None:
+    picture, box = smooth(), (9.3, 7.7, 29.3, 27.7)
+    theirs = numpy_crop.cut(picture[0].permute(1, 2, 0).contiguous().numpy(), box, 32)
+    ours = cut(picture, torch.tensor([box]), 32)[0].permute(1, 2, 0).numpy()
+    assert np.abs(ours - theirs).max() < 5e-3
+
+
+def test_the_residual_ends_before_the_edge_and_where_nothing_was_painted() -> None:
+    torch.manual_seed(0)
+    generator = build_face_generator(SMALL)
+    figure, face, painted = torch.randn(2, 3, 16, 16), torch.randn(2, 3, 16, 16), torch.ones(2, 1, 16, 16)
+    painted[..., :8, :] = 0
+    residual = generator(figure, face, painted)
+    assert residual.shape == face.shape
+    assert residual[..., :8, :].abs().max() == 0
+    assert residual[..., 8:, :].abs().max() > 0
+    full = generator(figure, face, torch.ones_like(painted)).abs()
+    ring = torch.ones(16, 16, dtype=torch.bool)
+    ring[1:-1, 1:-1] = False
+    assert full[..., ring].max() <= 0.25
+    assert full[..., 8, 8].max() > 0
+
+
+def test_the_papers_face_networks() -> None:
+    # GlobalGenerator(6, 3, ngf=64, n_downsampling=3, n_blocks=5), one PatchGAN on six channels.
+    down = sum(9 * 64 * 2**i * 64 * 2 ** (i + 1) + 64 * 2 ** (i + 1) for i in range(3))
+    up = sum(9 * 64 * 2**i * 64 * 2 ** (i + 1) + 64 * 2**i for i in range(3))
+    ends = 49 * 6 * 64 + 64 + 49 * 64 * 3 + 3
+    generator = build_face_generator(FaceRecipe())
+    assert sum(p.numel() for p in generator.parameters()) == down + up + ends + 10 * (9 * 512**2 + 512)
+    judged = build_face_discriminator(FaceRecipe())(torch.zeros(1, 6, 128, 128))
+    assert len(judged) == 1
+    assert judged[0][-1].shape[1] == 1
