@@ -14,7 +14,7 @@ class Checkpoints(Protocol):
     """A place for checkpoints, each a folder named by the steps done."""
 
     def load(self, take: Callable[[Path], bool]) -> bool:
-        """Offer what there is, the newest first, until one is taken; whether one was. All ranks are offered the same."""
+        """Offer what there is, the newest first, until one is taken; whether one was. All ranks see the same."""
 
     def save(self, step: int, write: Callable[[Path], None], *, keep: bool) -> None:
         """Have a checkpoint written, every rank its part; it counts when all have. Older ones go, but for `keep`."""
