@@ -27,6 +27,7 @@ from dancedist.pairs import to_tensor
 from dancedist.pose.topology import TOPOLOGIES, Topology
 from dancedist.recipe import Recipe, file_sha256
 from dancedist.retarget.stats import RetargetStats
+from dancedist.stage import stage_detail
 from dancedist.video.fit import Fit, fit
 
 FORMAT = 1
@@ -97,6 +98,11 @@ class Bundle:
     def backdrop(self) -> Tensor | None:
         """The stage as the network sees it: float32 (1, 3, h, w) in [-1, 1]."""
         return None if self.stage is None else to_tensor(self.fit.to_picture(self.stage)[None])
+
+    @cached_property
+    def detail(self) -> NDArray[np.float32] | None:
+        """What the network's size loses of the stage: float32 (H, W, 3) in px values."""
+        return None if self.stage is None else stage_detail(self.stage, self.fit)
 
     @property
     def topology(self) -> Topology:

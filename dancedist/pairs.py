@@ -16,8 +16,9 @@ from torch import Tensor
 
 from dancedist.cache import fill_cache, open_cache
 from dancedist.errors import FootageUnfit
-from dancedist.figure.crop import face_figure
+from dancedist.figure.crop import cut, face_figure
 from dancedist.figure.draw import draw_figure
+from dancedist.figure.face import Box
 from dancedist.pose.sequence import PoseSequence
 from dancedist.progress import Advance, silent
 from dancedist.recipe import DataRecipe, FigureRecipe, fingerprint
@@ -161,6 +162,11 @@ def to_tensor(pictures: NDArray[np.uint8]) -> Tensor:
     return (
         torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0).contiguous()
     )
+
+
+def detail_crops(detail: NDArray[np.float32], boxes: Sequence[Box], pixels: int) -> Tensor:
+    """Squares of a stage's detail (H, W, 3), as differences on [-1, 1]: float32 (N, 3, S, S); boxes in its px."""
+    return torch.from_numpy(np.stack([cut(detail, box, pixels) for box in boxes])).permute(0, 3, 1, 2) / 127.5
 
 
 def to_pictures(x_N3HW: Tensor) -> NDArray[np.uint8]:

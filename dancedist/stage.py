@@ -10,6 +10,7 @@ from dancedist.figure.draw import draw_figure
 from dancedist.pose.sequence import PoseSequence
 from dancedist.recipe import FigureRecipe
 from dancedist.video.decode import read_frame_at
+from dancedist.video.fit import Fit
 from dancedist.video.probe import Video
 
 CODE_VERSION = 3
@@ -33,6 +34,11 @@ def film_stage(video: Video, poses: PoseSequence, frames: NDArray[np.int64]) -> 
     seen = [(t, frame) for t, frame in read if frame is not None]
     hidden = np.stack([body_mask(poses, t) for t, _ in seen])
     return empty_stage(np.stack([frame for _, frame in seen]), hidden)
+
+
+def stage_detail(stage: Rgb, fit: Fit) -> NDArray[np.float32]:
+    """What a stage loses in the network's size: float32 (H, W, 3), to be added where nothing is painted over it."""
+    return np.asarray(stage.astype(np.float32) - fit.to_frame(fit.to_picture(stage)), np.float32)
 
 
 def body_mask(poses: PoseSequence, frame: int) -> NDArray[np.bool_]:

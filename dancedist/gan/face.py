@@ -29,13 +29,9 @@ class FaceGenerator(nn.Module):
         self.register_buffer("fade", _fade(pixels), persistent=False)
         self.apply(init_weights)
 
-    def forward(self, figure_B3SS: Tensor, face_B3SS: Tensor, painted_B1SS: Tensor) -> Tensor:
-        """Crops of figure and picture in [-1, 1] -> r, float32 (B, 3, S, S): 0 at the edge, and where not `painted`.
-
-        `painted` in [0, 1] is where the generator drew the dancer: what shows the stage is right as it is.
-        """
-        residual = torch.tanh(self.net(torch.cat([figure_B3SS, face_B3SS], 1)).float())
-        return self.fade * painted_B1SS * residual
+    def forward(self, figure_B3SS: Tensor, face_B3SS: Tensor) -> Tensor:
+        """Crops of figure and picture in [-1, 1] -> r, float32 (B, 3, S, S), nearly 0 at the edge."""
+        return self.fade * torch.tanh(self.net(torch.cat([figure_B3SS, face_B3SS], 1)).float())
 
 
 def build_face_generator(recipe: FaceRecipe) -> FaceGenerator:
@@ -86,6 +82,13 @@ def paste(residual_BCSS: Tensor, boxes_B4: Tensor, size: tuple[int, int]) -> Ten
     ends = torch.tensor([[0.0, 0.0], [*map(float, size)]], device=boxes_B4.device)
     seen = ((ends[None] - low[:, None]) / side[:, None] * pixels - 0.5).flatten(1)
     return _resample(residual_BCSS, _grid(seen, size, (pixels, pixels)), "zeros")
+
+
+def finished(face_B3SS: Tensor, painted_B1SS: Tensor, detail_B3SS: Tensor | None) -> Tensor:
+    """A crop as the film shows it: with the stage's own `detail` in it where the generator painted nothing."""
+    if detail_B3SS is None:
+        return face_B3SS
+    return (face_B3SS + (1 - painted_B1SS.clamp(0)) * detail_B3SS).clamp(-1, 1)
 
 
 def _grid(boxes_B4: Tensor, out: tuple[int, int], of: tuple[int, int]) -> Tensor:

@@ -117,11 +117,14 @@ class Lpips:
         return np.concatenate(parts)
 
     @torch.inference_mode()
-    def features(self, pictures: Rgb) -> list[Tensor]:
-        """uint8 (N, H, W, 3) -> the five layers' (N, C, h, w), each position of unit length."""
+    def features(self, pictures: Rgb, at_least_px: int = MIN_LPIPS_PX) -> list[Tensor]:
+        """uint8 (N, H, W, 3) -> the five layers' (N, C, h, w), each position of unit length.
+
+        Pictures whose shorter side is less are enlarged so far first.
+        """
         x = torch.from_numpy(np.ascontiguousarray(pictures)).to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1
-        if (shorter := min(x.shape[2:])) < MIN_LPIPS_PX:
-            size = [max(MIN_LPIPS_PX, round(side * MIN_LPIPS_PX / shorter)) for side in x.shape[2:]]
+        if (shorter := min(x.shape[2:])) < at_least_px:
+            size = [max(at_least_px, round(side * at_least_px / shorter)) for side in x.shape[2:]]
             x = F.interpolate(x, size=size, mode="bilinear", align_corners=False)
         x, layers = (x - self.shift) / self.scale, []
         for layer in self.net:

@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dancedist.figure.face import Box
-from dancedist.metrics.image import Frames, Lpips, Rgb, psnr, ssim, window
+from dancedist.metrics.image import MIN_LPIPS_PX, Frames, Lpips, Rgb, psnr, ssim, window
 from dancedist.metrics.pose import missed_detections, pose_distance_px
 from dancedist.metrics.temporal import flow, tlp, tof_px, visible, warping_error
 from dancedist.pose.sequence import PoseSequence, torso_px
 from dancedist.progress import Advance, silent
 
+# Smaller faces are enlarged so far before LPIPS sees them: the side of the paper's crops.
+FACE_PX = 128
 # Finds the dancer again on frames: -> xy (T, K, 2) px, score (T, K), in the topology of the true poses.
 Redetect = Callable[[Frames], tuple[NDArray[np.float32], NDArray[np.float32]]]
 # method -> metric (a key of report.METRICS) -> (T,), NaN where it is undefined.
@@ -99,7 +101,8 @@ def _frame_scores(t: int, generated: list[Frames], truth: Truth, lpips: Lpips) -
         earlier = np.stack([frame[place] for frame in before]) if before is not None and region == "body" else None
         # What stands still, the mean frame above all, looks the same as before: its features are had already.
         moved = [] if earlier is None else [i for i, crop in enumerate(crops) if not np.array_equal(crop, earlier[i])]
-        features = lpips.features(crops if earlier is None else np.concatenate([crops, earlier[moved]]))
+        seen = crops if earlier is None else np.concatenate([crops, earlier[moved]])
+        features = lpips.features(seen, FACE_PX if region == "face" else MIN_LPIPS_PX)
         methods = range(1, len(now))
         true = np.broadcast_to(crops[:1], crops[1:].shape)
         _put(scores, f"{region}_ssim", ssim(crops[1:], true))

@@ -13,8 +13,8 @@ from dancedist.bundle import Bundle
 from dancedist.figure.crop import face_figure, uncut
 from dancedist.figure.face import Box, face_box
 from dancedist.figure.window import Window
-from dancedist.gan.face import cut, paste
-from dancedist.pairs import to_tensor
+from dancedist.gan.face import cut, finished, paste
+from dancedist.pairs import detail_crops, to_tensor
 from dancedist.pose.sequence import PoseSequence
 
 
@@ -57,5 +57,6 @@ def refine(
     where = torch.zeros_like(picture_13HW[:, :1])
     where[..., window.rows, window.columns] = painted_11hw
     boxes = torch.tensor([box], device=device)
-    crop, painted = cut(picture_13HW, boxes, side), cut(where, boxes, side).clamp(0)
-    return Face(bundle.face(to_tensor(figure[None]).to(device), crop, painted), box, in_frame)
+    detail = None if bundle.detail is None else detail_crops(bundle.detail, [in_frame], side).to(device)
+    crop = finished(cut(picture_13HW, boxes, side), cut(where, boxes, side), detail)
+    return Face(bundle.face(to_tensor(figure[None]).to(device), crop), box, in_frame)

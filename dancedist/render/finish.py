@@ -31,17 +31,14 @@ class Finish:
     """
 
     def __init__(self, bundle: Bundle) -> None:
-        self.fit, self.detail = bundle.fit, None
-        if bundle.stage is not None:
-            enlarged = self.fit.to_frame(self.fit.to_picture(bundle.stage))
-            self.detail = bundle.stage.astype(np.float32) - enlarged
+        self.fit, self.detail = bundle.fit, bundle.detail
 
     def __call__(self, picture: Picture) -> NDArray[np.uint8]:
         """-> uint8 (H, W, 3)."""
         frame = self.fit.to_frame(picture.rgb).astype(np.float32)
-        if picture.face is not None:
-            picture.face.onto_frame(frame)
         if self.detail is not None:
             clear = 1 - self.fit.to_frame(picture.painted).astype(np.float32) / 255
             frame += clear[..., None] * self.detail
+        if picture.face is not None:
+            picture.face.onto_frame(frame)
         return np.asarray(frame.round().clip(0, 255), np.uint8)

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dancedist.gan.face import build_face_discriminator, build_face_generator, cut, face_losses
+from dancedist.gan.face import build_face_discriminator, build_face_generator, cut, face_losses, finished
 from dancedist.gan.generator import build_generator
 from dancedist.gan.step import discriminator_losses, rollout
-from dancedist.pairs import to_tensor
+from dancedist.pairs import detail_crops, to_tensor
 from dancedist.training.pictures import picked, write_rows
 from dancedist.training.stages import Lesson, Losses, Weights, overlay, perceptual_loss
 from dancedist.training.state import new_state
@@ -40,8 +40,8 @@ class FaceStage:
     def part_losses(self, t: NDArray[np.int64], part: int) -> tuple[Losses, Losses]:
         """See stages.Stage."""
         lesson, state, recipe = self.lesson, self.state, self.lesson.recipe.face
-        figure, face, painted, truth = self._crops(lesson.ranks.mine(t))
-        better = face + state.generator(figure, face, painted)
+        figure, face, truth = self._crops(lesson.ranks.mine(t))
+        better = face + state.generator(figure, face)
         fake, real = (lesson.judged(torch.cat([figure, y], 1), state.step, part) for y in (better, truth))
         state.discriminator.module.requires_grad_(False)
         g = face_losses(state.discriminator.module, fake, better, truth, self.perceptual, recipe.perceptual, recipe.l1)
@@ -56,12 +56,12 @@ class FaceStage:
         if len(t):
             # One by one: their windows differ in size.
             crops = [self._crops(t[i : i + 1]) for i in range(len(t))]
-            figure, face, painted, truth = (torch.cat(several) for several in zip(*crops, strict=True))
-            write_rows([figure, face, face + self.state.ema(figure, face, painted), truth], path)
+            figure, face, truth = (torch.cat(several) for several in zip(*crops, strict=True))
+            write_rows([figure, face, face + self.state.ema(figure, face), truth], path)
 
     @torch.no_grad()
-    def _crops(self, t: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Crops (B, 3, S, S) of the figure, of G's picture, of where it painted (B, 1, S, S), and of the true frame."""
+    def _crops(self, t: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
+        """Crops (B, 3, S, S) of the figure, of G's picture as a film would show it, and of the true frame."""
         lesson, data, side = self.lesson, self.lesson.data, self.lesson.recipe.face.pixels
         # As a film has them: no slack, upright.
         views = pair_views(data.poses, t, lesson.recipe)
@@ -83,4 +83,14 @@ class FaceStage:
         crop = partial(cut, boxes_B4=boxes, pixels=side)
         figure = to_tensor(np.stack([data.face_figure(int(i)) for i in t]))
         truth = to_tensor(np.stack([data.face(int(i)) for i in t]))
-        return figure.to(lesson.device), crop(pictures[:, 1]), crop(painted[-1]).clamp(0), truth.to(lesson.device)
+        face = finished(crop(pictures[:, 1]), crop(painted[-1]), self._detail(t))
+        return figure.to(lesson.device), face, truth.to(lesson.device)
+
+    def _detail(self, t: NDArray[np.int64]) -> Tensor | None:
+        data, detail = self.lesson.data, self.lesson.detail
+        if detail is None:
+            return None
+        assert data.face_boxes is not None
+        boxes = data.fit.points_to_frame(data.face_boxes[t].reshape(-1, 2, 2)).reshape(-1, 4).tolist()
+        several = [(x0, y0, x1, y1) for x0, y0, x1, y1 in boxes]
+        return detail_crops(detail, several, self.lesson.recipe.face.pixels).to(self.lesson.device)

@@ -20,6 +20,7 @@ from dancedist.pairs import TargetData
 from dancedist.progress import Advance, silent
 from dancedist.recipe import Recipe, fingerprint
 from dancedist.recipe import Stage as StageName
+from dancedist.stage import stage_detail
 from dancedist.training.checkpoints import Checkpoints, FolderCheckpoints
 from dancedist.training.engine import MakeEngine, Ranks, TorchEngine
 from dancedist.training.faces import FaceStage
@@ -160,9 +161,10 @@ class Trainer:
     def _lesson(self, name: StageName) -> Lesson:
         data, recipe = self._data(name), self.recipe.at_stage(name)
         backdrop = None if self.backdrop is None else data.stage_picture(self.backdrop)
+        detail = None if self.backdrop is None else stage_detail(self.backdrop, self.data.fit)
         pairs, steps = self._pairs(name), self.lengths[name]
         assert recipe.training.batch_pairs % (recipe.training.accumulate * self.ranks.world) == 0, recipe.training
-        return Lesson(recipe, data, backdrop, pairs, steps, self.device, self.engine, self.ranks)
+        return Lesson(recipe, data, backdrop, detail, pairs, steps, self.device, self.engine, self.ranks)
 
     def _data(self, name: StageName) -> TargetData:
         return self.data.halved() if name == "global" and "local" in self.recipe.stages else self.data

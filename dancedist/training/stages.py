@@ -31,12 +31,14 @@ class Lesson:
     """What a stage learns from, and by what means.
 
     `recipe` as the stage reads it; `data` in the stage's size; `backdrop` uint8 (h, w, 3), the empty stage in that
-    size, where the recipe has one; `pairs` (N,) the frames t of the pairs.
+    size, where the recipe has one, and `detail` float32 (H, W, 3), what that size loses of it; `pairs` (N,) the frames
+    t of the pairs.
     """
 
     recipe: Recipe
     data: TargetData
     backdrop: NDArray[np.uint8] | None
+    detail: NDArray[np.float32] | None
     pairs: NDArray[np.int64]
     steps: int
     device: torch.device

@@ -47,6 +47,11 @@ class Fit:
         scale = np.array(self.inner_size, np.float32) / np.array(self.frame_size, np.float32)
         return np.asarray((xy + 0.5) * scale - 0.5 + np.array(self.offset, np.float32), np.float32)
 
+    def points_to_frame(self, xy: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The inverse of `points_to_picture`."""
+        scale = np.array(self.inner_size, np.float32) / np.array(self.frame_size, np.float32)
+        return np.asarray((xy - np.array(self.offset, np.float32) + 0.5) / scale - 0.5, np.float32)
+
 
 def fit(frame_size: tuple[int, int], pixels: int, multiple: int) -> Fit:
     """Largest picture of about `pixels` area whose sides are divisible by `multiple` (2^downsamplings)."""

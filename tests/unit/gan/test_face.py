@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dancedist.figure import crop as numpy_crop
-from dancedist.gan.face import build_face_discriminator, build_face_generator, cut, paste
+from dancedist.gan.face import build_face_discriminator, build_face_generator, cut, finished, paste
 from dancedist.recipe import FaceRecipe
 
 SMALL = FaceRecipe(pixels=16, filters=4, downsamplings=2, blocks=1, discriminator_filters=4)
@@ -35,20 +35,25 @@ def test_it_cuts_as_the_film_is_cut() -> None:
     assert np.abs(ours - theirs).max() < 5e-3
 
 
-def test_the_residual_ends_before_the_edge_and_where_nothing_was_painted() -> None:
+def test_the_residual_ends_before_the_edge() -> None:
     torch.manual_seed(0)
     generator = build_face_generator(SMALL)
-    figure, face, painted = torch.randn(2, 3, 16, 16), torch.randn(2, 3, 16, 16), torch.ones(2, 1, 16, 16)
-    painted[..., :8, :] = 0
-    residual = generator(figure, face, painted)
-    assert residual.shape == face.shape
-    assert residual[..., :8, :].abs().max() == 0
-    assert residual[..., 8:, :].abs().max() > 0
-    full = generator(figure, face, torch.ones_like(painted)).abs()
+    figure, face = torch.randn(2, 3, 16, 16), torch.randn(2, 3, 16, 16)
+    full = generator(figure, face).abs()
+    assert full.shape == face.shape
     ring = torch.ones(16, 16, dtype=torch.bool)
     ring[1:-1, 1:-1] = False
     assert full[..., ring].max() <= 0.25
     assert full[..., 8, 8].max() > 0
+
+
+def test_a_crop_is_finished_as_the_film_is() -> None:
+    face, painted, detail = torch.zeros(1, 3, 4, 4), torch.ones(1, 1, 4, 4), torch.full((1, 3, 4, 4), 0.5)
+    painted[..., :2, :] = 0
+    shown = finished(face, painted, detail)
+    assert shown[..., :2, :].unique().tolist() == [0.5]
+    assert shown[..., 2:, :].unique().tolist() == [0.0]
+    assert finished(face, painted, None) is face
 
 
 def test_the_papers_face_networks() -> None:
