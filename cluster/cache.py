@@ -29,7 +29,7 @@ def fetched(uri: str, size_bytes: int, etag: str, cache_gb: float) -> Path:
     if not uri.startswith("s3://"):
         _check(uri, etag, store.stat(name))
         return Path(store_uri) / name
-    path = _folder() / (hashlib.sha256(f"{uri} {etag}".encode()).hexdigest() + Path(name).suffix)
+    path = cache_folder("videos") / (hashlib.sha256(f"{uri} {etag}".encode()).hexdigest() + Path(name).suffix)
     with _only_one(path.with_suffix(".lock")):
         if not path.exists():
             _make_room(path.parent, int(cache_gb * 1e9) - size_bytes)
@@ -50,11 +50,11 @@ def _check(uri: str, etag: str, now: Entry | None) -> None:
         raise VideoChanged("changed since it was listed", file=uri, expected=f"etag {etag}", got=now.etag)
 
 
-def _folder() -> Path:
-    """$DANCEDIST_CACHE, or a folder of this user among the temporary files."""
+def cache_folder(name: str) -> Path:
+    """A folder in $DANCEDIST_CACHE, or in one of this user among the temporary files."""
     named = os.environ.get("DANCEDIST_CACHE")
     folder = Path(named) if named else Path(tempfile.gettempdir()) / f"dancedist-{getpass.getuser()}"
-    folder = folder / "videos"
+    folder = folder / name
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder
 

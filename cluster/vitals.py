@@ -1,0 +1,54 @@
+"""How the driver's machine is doing: MLflow's own system metrics, told like any other metrics."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from mlflow.environment_variables import MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL
+from mlflow.exceptions import MlflowException
+from mlflow.system_metrics.metrics.base_metrics_monitor import BaseMetricsMonitor
+from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
+from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
+from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
+
+log = logging.getLogger("dancedist")
+EVERY_S = 10.0
+
+
+class Vitals(threading.Thread):
+    """Samples until `stop`. MLflow's own thread writes past the spool, and ends at the first request that fails."""
+
+    def __init__(self, tell: Callable[[Sequence[Mapping[str, float]]], None], started_s: float) -> None:
+        super().__init__(name="vitals", daemon=True)
+        self._tell, self._started_s = tell, started_s
+        self._stopping = threading.Event()
+
+    def run(self) -> None:
+        """See Thread."""
+        monitors = _monitors()
+        while not self._stopping.wait(MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL.get() or EVERY_S):
+            values: dict[str, float] = {}
+            for monitor in monitors:
+                monitor.collect_metrics()
+                values |= monitor.aggregate_metrics()
+                monitor.clear_metrics()
+            # Seconds since the run began: another process goes on where this one ends.
+            step = int(time.time() - self._started_s)
+            self._tell([{"step": step, **{f"system/{name}": value for name, value in values.items()}}])
+
+    def stop(self) -> None:
+        """Sample no more."""
+        self._stopping.set()
+
+
+def _monitors() -> list[BaseMetricsMonitor]:
+    monitors = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
+    try:
+        monitors.append(GPUMonitor())
+    except (RuntimeError, ImportError, MlflowException) as error:
+        log.debug("no GPU to watch: %s", error)
+    return monitors
