@@ -1,4 +1,4 @@
-"""What is still to be sent, on disk and in its order: a record is there whole or not at all, and goes when it was sent."""
+"""What is still to be sent, on disk and in order: a record is there whole or not at all, and goes when it was sent."""
 
 from __future__ import annotations
 

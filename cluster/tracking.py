@@ -74,7 +74,7 @@ class Tracking:
         self.sender.start()
 
     def begin_fleet(self, key: str, name: str, params: Mapping[str, Any]) -> FleetRun:
-        """The fleet's run; the same key goes on with the same one. `params` may be nested; fleet.json has them whole."""
+        """The fleet's run; the same key goes on with it. `params` may be nested; fleet.json has them whole."""
         run = FleetRun(self, run_key(key), RunRecord(name, flattened(params)), {"fleet.json": params})
         vitals = Vitals(run.metrics, run.started_s)
         vitals.start()

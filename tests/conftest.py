@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.mlflow_server import MlflowServer
 from tests.s3 import S3Server
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -46,5 +47,13 @@ def ray_here() -> Iterator[None]:
 def s3_server() -> Iterator[S3Server]:
     """A real S3 server; a test that stops it starts it again."""
     server = S3Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def mlflow_server() -> Iterator[MlflowServer]:
+    """A real MLflow server; a test that stops it starts it again."""
+    server = MlflowServer()
     yield server
     server.close()

@@ -1,0 +1,99 @@
+"""A real MLflow server of the tests' own, which can die, hang and come back."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+READY_WITHIN_S = 120.0
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
+
+
+class MlflowServer:
+    """SQLite and artifacts in a folder of its own. Start it from a thread that outlives it."""
+
+    def __init__(self, *options: str) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="dancedist-mlflow-"))
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self._port = probe.getsockname()[1]
+        self._options = options or ("--artifacts-destination", str(self.folder / "artifacts"))
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    @property
+    def uri(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        """Start, or start again on the same port and data; returns when it answers."""
+        assert self._process is None
+        self.begin_start()
+        give_up_s = time.monotonic() + READY_WITHIN_S
+        while not self._answers():
+            assert self._process is not None
+            if time.monotonic() > give_up_s or self._process.poll() is not None:
+                told = (self.folder / "log").read_text(errors="replace")[-2000:]
+                self.close()
+                pytest.fail(f"MLflow does not start: {told}")
+            time.sleep(0.2)
+
+    def begin_start(self) -> None:
+        """Start without waiting."""
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self._port)]
+        command += ["--backend-store-uri", f"sqlite:///{self.folder}/m.db", "--workers", "1", *self._options]
+        own = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        others = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+        libc = ctypes.CDLL(None)
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                env={**others, **own},
+                start_new_session=True,
+                preexec_fn=lambda: libc.prctl(_DIE_WITH_PARENT, signal.SIGKILL),
+            )
+
+    def kill(self) -> None:
+        """SIGKILL to it and its workers."""
+        if self._process is not None:
+            self._signal(signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+    def pause(self) -> None:
+        """Make a black hole of it: it takes connections and says nothing."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        """Kill it, and remove its data."""
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _signal(self, number: int) -> None:
+        assert self._process is not None
+        # Its session is its own: no other process is in the group.
+        os.killpg(self._process.pid, number)
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.uri}/health", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
