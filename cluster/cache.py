@@ -43,6 +43,15 @@ def fetched(uri: str, size_bytes: int, etag: str, cache_gb: float) -> Path:
     return path
 
 
+def fetched_now(uri: str, cache_gb: float) -> Path:
+    """A local file with the video's content as it is at this moment. Raises as `fetched` does."""
+    store, name = split_uri(uri)
+    found = open_storage(store).stat(name)
+    if found is None:
+        raise StorageMissing("is not there", file=uri)
+    return fetched(uri, found.size_bytes, found.etag, cache_gb)
+
+
 def _check(uri: str, etag: str, now: Entry | None) -> None:
     if now is None:
         raise StorageMissing("is not there any more", file=uri)

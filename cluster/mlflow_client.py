@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
+from cluster.session import lasting
 from cluster.storage import open_storage
 from dancedist.errors import DancedistError, FileInvalid
 
@@ -70,12 +71,15 @@ def tracking_uri(storage_uri: str, nodes: int = 1) -> str:
 
 
 def local_home(storage_uri: str) -> Path:
-    """Folder of database and artifacts where there is no server. Raises TrackingRefused for storage in a bucket."""
+    """Folder of database and artifacts where there is no server.
+
+    Raises TrackingRefused for storage in a bucket, StorageUnavailable for a folder that would not last.
+    """
     if storage_uri.startswith("s3://"):
         raise TrackingRefused(
             "SQLite cannot lie in a bucket", file=storage_uri, expected="MLFLOW_TRACKING_URI=http(s)://… of a server"
         )
-    return Path(open_storage(storage_uri).uri) / "mlflow"
+    return Path(open_storage(lasting(storage_uri)).uri) / "mlflow"
 
 
 def shown(uri: str) -> str:

@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from cluster.mlflow_client import RegistryUnavailable, answering, client_at, shown
+from cluster.mlflow_client import RegistryUnavailable, answering, client_at, shown, tracking_uri
 from dancedist.bundle import load_bundle
 from dancedist.errors import DancedistError, FileInvalid
 from dancedist.files import published_folder
@@ -139,14 +139,16 @@ def find_dancer(uri: str, registry: str) -> Version:
     return Version(name, int(found.version), run_id, path, found.tags)
 
 
-def fetch_dancer(uri: str, folder: Path, registry: str) -> Path:
-    """Bring a dancer's bundle into `folder`, verified; `uri` may also be a bundle's own folder, which stays in place.
+def fetch_dancer(uri: str, folder: Path, storage_uri: str) -> Path:
+    """Bring a dancer's bundle into `folder`, verified, from the MLflow that a fleet of this storage reports to.
 
-    Raises DancerUnknown, RegistryUnavailable, and FileInvalid for what is no bundle, altered, or holds other files.
+    `uri` may also be a bundle's own folder, which stays in place. Raises DancerUnknown, RegistryUnavailable,
+    TrackingRefused, and FileInvalid for what is no bundle, altered, or holds files of other kinds.
     """
     if not uri.startswith("models:"):
         load_bundle(Path(uri))
         return Path(uri)
+    registry = tracking_uri(storage_uri)
     version = find_dancer(uri, registry)
     with answering(registry), published_folder(folder) as partial:
         client = client_at(registry)

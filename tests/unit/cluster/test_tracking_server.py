@@ -97,7 +97,7 @@ def test_a_killed_server_misses_nothing(
     assert [d.dataset.name for d in child.inputs.dataset_inputs] == ["v.mp4"]
     version = find_dancer(f"models:/dancer-{name}@champion", server.uri)
     assert version.tags["consent.reference"] == "letter 7"
-    got = fetch_dancer(f"models:/dancer-{name}@candidate", tmp_path / "got", server.uri)
+    got = fetch_dancer(f"models:/dancer-{name}@candidate", tmp_path / "got", str(tmp_path))
     assert load_bundle(got).dancer == load_bundle(bundle).dancer
     warnings = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
     assert len(warnings) == 1, warnings
