@@ -103,10 +103,11 @@ class Runs:
 
     def _found(self, key: str) -> Run | None:
         runs = self._client.search_runs([self._experiment_id], f"tags.`{KEY_TAG}` = '{key}'", ViewType.ACTIVE_ONLY)
-        # A server that hung may have made one more when it went on.
+        # A server that hung when it was asked for one may have made it later, and one more.
         runs.sort(key=lambda run: (-len(run.data.metrics), -len(run.data.params), run.info.run_id))
         for twin in runs[1:]:
-            self._client.delete_run(twin.info.run_id)
+            if not twin.data.metrics and not twin.data.params:
+                self._client.delete_run(twin.info.run_id)
         return runs[0] if runs else None
 
     def _made(self, key: str) -> str:

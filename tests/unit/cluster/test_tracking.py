@@ -165,6 +165,23 @@ def test_a_deleted_run_is_made_again(storage: str, tracking: Tracking, fleet: Fl
     assert found.data.metrics == {"loss": 1.0}
 
 
+def test_a_run_that_a_server_made_twice_is_one(
+    storage: str, tracking: Tracking, fleet: FleetRun, request: pytest.FixtureRequest
+) -> None:
+    run = fleet.begin_target("ann", "k", {"a": 1})
+    run.metrics([{"step": 1, "loss": 1.0}])
+    assert tracking.close() == 0
+    first = run_of(storage, run.key).info
+    client(storage).create_run(first.experiment_id, tags={"dancedist.key": run.key})
+    again = open_tracking(storage)
+    same = again.begin_fleet(request.node.name, "fleet", {}).begin_target("ann", "k", {"a": 1})
+    same.metrics([{"step": 2, "loss": 2.0}])
+    assert again.close() == 0
+    found = run_of(storage, run.key)
+    assert found.info.run_id == first.run_id
+    assert found.data.metrics == {"loss": 2.0}
+
+
 def test_two_drivers_of_one_storage_are_refused(storage: str, tracking: Tracking) -> None:
     with pytest.raises(TrackingRefused, match="another process"):
         open_tracking(storage)
