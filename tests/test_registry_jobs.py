@@ -76,7 +76,7 @@ def run(tmp_path: Path) -> Run:
 
 def bundle_that_shows(picture: Rgb, folder: Path, film: Path, poses: PoseSequence, recipe: Recipe = RECIPE) -> Path:
     """A dancer whose generator paints nothing: every frame is its stage."""
-    generator = build_generator(recipe.generator)
+    generator = build_generator(recipe)
     weights = generator.state_dict()
     bias = [name for name, tensor in weights.items() if tensor.shape == (4,)][-1]
     weights[bias][3] = -50.0
@@ -86,9 +86,9 @@ def bundle_that_shows(picture: Rgb, folder: Path, film: Path, poses: PoseSequenc
     )  # fmt: skip
     dancer = Dancer(
         name="ann", recipe=recipe, topology=poses.topology.name, fps="25", frame_size=poses.size,
-        picture_pixels=recipe.generator.pixels, stats=RetargetStats.of(poses).to_dict(), provenance=made,
+        picture_pixels=recipe.pixels, stats=RetargetStats.of(poses).to_dict(), provenance=made,
     )  # fmt: skip
-    save_bundle(folder, dancer, weights, picture)
+    save_bundle(folder, dancer, {"generator": weights}, picture)
     return folder
 
 
