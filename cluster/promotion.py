@@ -17,11 +17,11 @@ from dancedist import evaluation as ev
 from dancedist.bundle import Bundle, load_bundle
 from dancedist.errors import DancedistError, FileInvalid
 from dancedist.metrics.report import METRICS, Report
-from dancedist.pairs import split_by_time
 from dancedist.pose.extract import extract_with_progress
 from dancedist.progress import progress
 from dancedist.recipe import file_sha256, fingerprint
 from dancedist.render.film import render_frames
+from dancedist.split import split_by_time
 from dancedist.video.decode import read_frames
 from dancedist.video.probe import Video, probe
 

@@ -80,6 +80,12 @@ class WeightsMissing(DancedistError):
     slug = "weights-missing"
 
 
+class DiskFull(DancedistError):
+    """No room on the disk for what is kept there."""
+
+    slug = "disk-full"
+
+
 class FileInvalid(DancedistError):
     """A poses file, checkpoint or bundle that does not hold what it should."""
 

@@ -78,8 +78,8 @@ def renditions(bundle: Bundle, target: Target, poses: PoseSequence, label: str) 
 def held_out(target: Target) -> tuple[PoseSequence, Rgb]:
     """Poses and true frames (T, H, W, 3) of the target's test block, up to MAX_FRAMES, from its first dancer on."""
     block = target.data.split.test
-    usable = np.flatnonzero(target.data.usable[block.start : block.stop])
-    start = block.start + int(usable[0]) if len(usable) else block.start
+    shown = np.flatnonzero(target.poses.present[block.start : block.stop])
+    start = block.start + int(shown[0]) if len(shown) else block.start
     stop = min(block.stop, start + MAX_FRAMES)
     return target.poses.slice(start, stop), filled(read_frames(target.video, start, stop))
 

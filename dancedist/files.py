@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -38,3 +39,21 @@ def published_folder(path: Path) -> Iterator[Path]:
     finally:
         for leftover in (partial, old):
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+@contextmanager
+def only_one(lock: Path) -> Iterator[None]:
+    """Others of this machine that name the same file wait here, until the block ends or its process dies.
+
+    The file stays: one that is removed while another waits for it would let two in.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed processes left of `published_folder(path)`; none may be at it now."""
+    for leftover in [*path.parent.glob(f".*.partial.{path.name}"), *path.parent.glob(f".*.old.{path.name}")]:
+        shutil.rmtree(leftover, ignore_errors=True)

@@ -1,12 +1,9 @@
-"""A target's training pairs (t-1, t): the cache of its frames, the split by time, batches as tensors."""
+"""A target's training pairs (t-1, t): its frames and poses, and batches of them as tensors."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,59 +11,40 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dancedist.cache import fill_cache, open_cache
-from dancedist.errors import FootageUnfit
+from dancedist.cache import MappedRows
+from dancedist.errors import Notice
 from dancedist.figure.crop import cut, face_figure
 from dancedist.figure.draw import draw_figure
 from dancedist.figure.face import Box
 from dancedist.pose.sequence import PoseSequence
-from dancedist.progress import Advance, silent
-from dancedist.recipe import DataRecipe, FigureRecipe, fingerprint
+from dancedist.recipe import FigureRecipe
+from dancedist.split import Split
 from dancedist.video.fit import Fit
-from dancedist.video.probe import Video
 from dancedist.views import View
-
-
-@dataclass(frozen=True)
-class Split:
-    """Contiguous blocks of frames [start, stop) with gaps between them."""
-
-    train: range
-    validation: range
-    test: range
-
-
-def split_by_time(frames: int, fps: Fraction, recipe: DataRecipe) -> Split:
-    """Train first, then validation, then test at the end; `gap_s` is left out before each of the latter two.
-
-    In a film so short that the gaps would eat it, a gap is a twentieth of it.
-    """
-    gap = round(min(recipe.gap_s * float(fps), frames / 20))
-    test = range(frames - max(2, round(frames * recipe.test_fraction)), frames)
-    stop = test.start - gap
-    validation = range(stop - max(2, round(frames * recipe.validation_fraction)), stop)
-    return Split(range(0, max(0, validation.start - gap)), validation, test)
 
 
 @dataclass(frozen=True, eq=False)
 class TargetData:
     """A target's pictures and poses at the network's size, or at half of it.
 
-    `pictures` uint8 (T, h, w, 3), memory-mapped, of the size that `fit` tells; `half` says that all is seen at half
-    of that. `poses` in pixels of the picture as it is seen; `usable` (T,) says which frames decode and have a dancer.
-    `faces` uint8 (T, S, S, 3), memory-mapped, are cut from the frames as they were filmed; `face_boxes` float32 (T, 4)
+    `pictures` uint8 (N, h, w, 3), by row, of the size that `fit` tells; `half` says that all is seen at half
+    of that. `rows` (T,) are the frames' places in it, -1 where one was not kept; None: every frame is at its own.
+    `poses` in pixels of the picture as it is seen; `usable` (T,) says which frames are kept and have a dancer.
+    `faces` uint8 (N, S, S, 3), by row, are cut from the frames as they were filmed; `face_boxes` float32 (T, 4)
     are where they lie in the picture as it is seen, px, NaN where there is none. None where no faces were asked for.
     """
 
-    pictures: NDArray[np.uint8]
+    pictures: NDArray[np.uint8] | MappedRows
     poses: PoseSequence
     usable: NDArray[np.bool_]
     fit: Fit
     split: Split
     figure: FigureRecipe
     half: bool = False
-    faces: NDArray[np.uint8] | None = None
+    faces: NDArray[np.uint8] | MappedRows | None = None
     face_boxes: NDArray[np.float32] | None = None
+    rows: NDArray[np.int64] | None = None
+    notices: tuple[Notice, ...] = ()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -86,11 +64,16 @@ class TargetData:
 
     def picture(self, t: int) -> NDArray[np.uint8]:
         """uint8 (h, w, 3) of a usable frame."""
-        return self._seen(self.pictures[t])
+        return self._seen(np.asarray(self.pictures[self._row(t)], np.uint8))
 
     def stage_picture(self, stage: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The empty stage in the film's size, uint8 (H, W, 3), as the pictures are seen: (h, w, 3)."""
         return self._seen(self.fit.to_picture(stage))
+
+    def _row(self, t: int) -> int:
+        row = t if self.rows is None else int(self.rows[t])
+        assert row >= 0, f"frame {t} was not kept"
+        return row
 
     def _seen(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return halved_picture(picture) if self.half else picture
@@ -104,7 +87,7 @@ class TargetData:
     def face(self, t: int) -> NDArray[np.uint8]:
         """uint8 (S, S, 3) the face of a frame that has one."""
         assert self.faces is not None, "no faces were asked for"
-        return np.asarray(self.faces[t], np.uint8)
+        return np.asarray(self.faces[self._row(t)], np.uint8)
 
     def face_figure(self, t: int) -> NDArray[np.uint8]:
         """uint8 (S, S, 3) what the stick figure is at the face, drawn at the face's own scale."""
@@ -126,13 +109,12 @@ class TargetData:
 
     def pairs(self, block: range) -> NDArray[np.int64]:
         """(N,) every t of the block whose frames t-1 and t are both usable."""
-        t = np.arange(block.start + 1, block.stop)
-        return t[self.usable[t] & self.usable[t - 1]]
+        return paired(self.usable, block)
 
     def train_frames(self) -> NDArray[np.int64]:
-        """(N,) the training block's usable frames."""
+        """(N,) the training block's frames that have a dancer, in the film if not all in the cache."""
         block = self.split.train
-        return np.flatnonzero(self.usable[block.start : block.stop]) + block.start
+        return np.flatnonzero(self.poses.present[block.start : block.stop]) + block.start
 
     def batch(self, t: NDArray[np.int64], views: Sequence[View]) -> tuple[Tensor, Tensor]:
         """Pairs ending at frames `t`, each through its view -> figures and pictures, float32 (B, 2, 3, h, w), [-1, 1].
@@ -175,51 +157,7 @@ def to_pictures(x_N3HW: Tensor) -> NDArray[np.uint8]:
     return np.asarray(scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy(), np.uint8)
 
 
-def prepare(
-    video: Video,
-    poses: PoseSequence,
-    fit: Fit,
-    data: DataRecipe,
-    figure: FigureRecipe,
-    cache: Path,
-    key: str,
-    advance: Advance = silent,
-    *,
-    face_px: int = 0,
-) -> TargetData:
-    """Decode the video once into `cache` (a folder, made whole or not at all) and join it with its poses.
-
-    Where `face_px` > 0 it holds faces of that size too. A cache of the same key is used as it is. Raises FootageUnfit
-    where too few pairs can be trained on.
-    """
-    if face_px:
-        key = fingerprint(key, face_px, _digest(poses))
-    if (held := open_cache(cache, key)) is None:
-        fill_cache(cache, key, video, poses, fit, face_px, advance)
-        held = open_cache(cache, key)
-    assert held is not None, cache
-    frames = min(len(poses), len(held.pictures))
-    scaled = poses.slice(0, frames)
-    moved = PoseSequence(
-        fit.points_to_picture(scaled.xy), scaled.score, poses.topology, poses.fps, fit.picture_size, poses.notices
-    )
-    usable = held.decoded[:frames] & scaled.present
-    boxes = None
-    if held.face_boxes is not None:
-        boxes = fit.points_to_picture(held.face_boxes[:frames].reshape(-1, 2, 2)).reshape(-1, 4)
-    split = split_by_time(frames, video.fps, data)
-    target = TargetData(held.pictures, moved, usable, fit, split, figure, faces=held.faces, face_boxes=boxes)
-    train = len(target.pairs(target.split.train))
-    if train < data.min_train_frames:
-        raise FootageUnfit(
-            "has too little to train on",
-            file=video.path,
-            expected=f"at least {data.min_train_frames} pairs of frames with a dancer in the training block",
-            got=str(train),
-        )
-    return target
-
-
-def _digest(poses: PoseSequence) -> str:
-    """Of what the poses are, however they were found."""
-    return hashlib.sha256(poses.xy.tobytes() + poses.score.tobytes()).hexdigest()
+def paired(usable: NDArray[np.bool_], block: range) -> NDArray[np.int64]:
+    """(N,) every t of the block whose frames t-1 and t are both usable."""
+    t = np.arange(block.start + 1, block.stop)
+    return t[usable[t] & usable[t - 1]]

@@ -86,6 +86,7 @@ class DataRecipe(_Part):
     gap_s: float = Field(1.0, ge=0, description="seconds left out between the blocks")
     min_train_frames: int = Field(48, gt=1, description="fewer usable frames are refused")
     min_present_fraction: float = Field(0.5, ge=0, le=1, description="of the frames, with a dancer in them")
+    cache_gb: float = Field(200.0, gt=0, description="disk of a node for one target's frames")
 
 
 class GeneratorRecipe(_Part):

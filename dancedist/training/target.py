@@ -15,14 +15,17 @@ from numpy.typing import NDArray
 from dancedist import __version__
 from dancedist.bundle import Bundle, Dancer, Provenance, load_bundle, save_bundle
 from dancedist.cache import CACHE_VERSION
-from dancedist.errors import FileInvalid
+from dancedist.errors import FileInvalid, Notice
+from dancedist.files import only_one
 from dancedist.footage import assess, require_fit, sample_frames
-from dancedist.pairs import TargetData, prepare, split_by_time
+from dancedist.pairs import TargetData
 from dancedist.pose.extract import extract_with_progress
 from dancedist.pose.sequence import PoseSequence
+from dancedist.prepare import prepare
 from dancedist.progress import progress
 from dancedist.recipe import Recipe, file_sha256, fingerprint
 from dancedist.retarget.stats import RetargetStats
+from dancedist.split import split_by_time
 from dancedist.stage import CODE_VERSION as STAGE_VERSION
 from dancedist.stage import film_stage
 from dancedist.training.loop import CODE_VERSION, Trainer, trained_parts
@@ -45,18 +48,25 @@ class Target:
     data: TargetData
     picture_pixels: int
 
+    @property
+    def notices(self) -> tuple[Notice, ...]:
+        """What degraded on the way from the film to the pairs."""
+        return tuple(dict.fromkeys((*self.video.notices, *self.poses.notices, *self.data.notices)))
+
 
 def load_target(path: Path, recipe: Recipe, work: Path) -> Target:
     """Poses and pictures of a target, made in `work` or found there; faces too, where the recipe has their stage.
 
-    Raises VideoUnreadable, VideoTooLarge, NoDancer, FootageUnfit, WeightsMissing.
+    Several processes may ask at once: one works, the others wait. Raises VideoUnreadable, VideoTooLarge, NoDancer,
+    FootageUnfit, WeightsMissing, RecipeInvalid, DiskFull.
     """
     if recipe.losses.perceptual_backbone != "none":
         # Told now, not after the poses are found.
         ensure(recipe.losses.perceptual_backbone)
     video = probe(path, recipe.video)
     sha256 = file_sha256(path)
-    poses = extract_with_progress(video, work / "poses.parquet", recipe.pose)
+    with only_one(work / ".poses.lock"):
+        poses = extract_with_progress(video, work / "poses.parquet", recipe.pose)
     report = assess(video, poses, sample_frames(video), recipe.data)
     require_fit(report)
     for finding in report.findings:
@@ -71,6 +81,8 @@ def load_target(path: Path, recipe: Recipe, work: Path) -> Target:
         data = prepare(
             video, poses, placed, recipe.data, recipe.figure, work / "pictures", key, advance, face_px=face_px
         )
+    for notice in data.notices:
+        log.warning("warning: %s: %s", path.name, notice)
     return Target(video, sha256, poses, data, pixels)
 
 

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from dancedist.figure.crop import cut
-from dancedist.pairs import TargetData, split_by_time
+from dancedist.pairs import TargetData
 from dancedist.pose.sequence import PoseSequence
 from dancedist.pose.topology import HALPE26
 from dancedist.recipe import Recipe, parse_recipe
+from dancedist.split import split_by_time
 from dancedist.video.fit import fit
 
 SIZE = (48, 64)

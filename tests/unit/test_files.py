@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import pickle
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from dancedist.errors import Notice, VideoTooLarge
-from dancedist.files import published, published_folder
+from dancedist.files import only_one, published, published_folder, remove_leftovers
 
 
 def broken_off(path: Path, folder: bool) -> None:
@@ -48,3 +50,29 @@ def test_errors_read_well_and_travel_between_processes() -> None:
     again = pickle.loads(pickle.dumps(error))
     assert (type(again), str(again), again.slug) == (VideoTooLarge, str(error), "video-too-large")
     assert str(Notice("x", "gone", 3)) == "frame 3: gone"
+
+
+def test_a_killed_process_leaves_nothing_that_stays(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for name in (".123.partial.out", ".77.old.out", ".5.partial.other", "out"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a").write_text("half")
+    remove_leftovers(out)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".5.partial.other", "out"]
+
+
+def test_only_one_at_a_time(tmp_path: Path) -> None:
+    """Threads with a file of their own each are to the lock what processes are."""
+    inside, most = 0, []
+
+    def work(_: int) -> None:
+        nonlocal inside
+        with only_one(tmp_path / "new" / ".lock"):
+            inside += 1
+            most.append(inside)
+            time.sleep(0.01)
+            inside -= 1
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(8)))
+    assert most == [1] * 8
