@@ -32,6 +32,12 @@ class WorkersUnfit(DancedistError):
     slug = "workers-unfit"
 
 
+class OutOfMemory(DancedistError):
+    """A training that needs more memory than its worker has, of a GPU or of the machine."""
+
+    slug = "out-of-memory"
+
+
 class Unexpected(DancedistError):
     """A bug of ours that showed on one video."""
 

@@ -63,6 +63,19 @@ class ExtractionRecipe(_Part):
     cache_gb: float = Field(50.0, gt=0, description="disk of a node for videos fetched from S3")
 
 
+class DistributedRecipe(_Part):
+    """How the workers of one training share it; what is learnt is the same but for the rounding of sums."""
+
+    zero_stage: int = Field(1, ge=0, le=3, description="shared out: 1 the optimiser, 2 gradients too, 3 weights too")
+    elastic: bool = Field(False, description="goes on with fewer workers where some are lost; needs zero_stage 0")
+
+    @model_validator(mode="after")
+    def _what_is_shared_out_is_for_so_many(self) -> Self:
+        if self.elastic and self.zero_stage:
+            raise ValueError("elastic needs zero_stage 0: what others share out is for one number of workers")
+        return self
+
+
 class RetargetRecipe(_Part):
     """The ICCV paper's global normalization (eqs. 7-9)."""
 
@@ -184,6 +197,7 @@ class Recipe(_Part):
     video: VideoRecipe = VideoRecipe()
     pose: PoseRecipe = PoseRecipe()
     extraction: ExtractionRecipe = ExtractionRecipe()
+    distributed: DistributedRecipe = DistributedRecipe()
     retarget: RetargetRecipe = RetargetRecipe()
     figure: FigureRecipe = FigureRecipe()
     data: DataRecipe = DataRecipe()

@@ -54,19 +54,20 @@ class Target:
         return tuple(dict.fromkeys((*self.video.notices, *self.poses.notices, *self.data.notices)))
 
 
-def load_target(path: Path, recipe: Recipe, work: Path) -> Target:
+def load_target(path: Path, recipe: Recipe, work: Path, poses: PoseSequence | None = None) -> Target:
     """Poses and pictures of a target, made in `work` or found there; faces too, where the recipe has their stage.
 
-    Several processes may ask at once: one works, the others wait. Raises VideoUnreadable, VideoTooLarge, NoDancer,
-    FootageUnfit, WeightsMissing, RecipeInvalid, DiskFull.
+    Several processes may ask at once: one works, the others wait. `poses` in px of the film's frames, where they were
+    found before. Raises VideoUnreadable, VideoTooLarge, NoDancer, FootageUnfit, WeightsMissing, RecipeInvalid, DiskFull.
     """
     if recipe.losses.perceptual_backbone != "none":
         # Told now, not after the poses are found.
         ensure(recipe.losses.perceptual_backbone)
     video = probe(path, recipe.video)
     sha256 = file_sha256(path)
-    with only_one(work / ".poses.lock"):
-        poses = extract_with_progress(video, work / "poses.parquet", recipe.pose)
+    if poses is None:
+        with only_one(work / ".poses.lock"):
+            poses = extract_with_progress(video, work / "poses.parquet", recipe.pose)
     report = assess(video, poses, sample_frames(video), recipe.data)
     require_fit(report)
     for finding in report.findings:

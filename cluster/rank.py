@@ -1,0 +1,211 @@
+"""What each worker of a training does: one rank of training.loop, with what its node holds of the target."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import cv2
+import numpy as np
+import ray
+import ray.train
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from ray.actor import ActorHandle
+from ray.exceptions import RayError
+
+from cluster.cache import fetched, cache_folder
+from cluster.faults import Fault, OutOfMemory, Unexpected
+from cluster.job import Failed, TargetJob, Trained
+from cluster.reports import ReportedCheckpoints, Reporter, last_losses
+from cluster.room import Need
+from cluster.storage import StorageMissing, open_storage, split_uri
+from dancedist.bundle import Bundle, load_bundle
+from dancedist.errors import DancedistError
+from dancedist.files import only_one, published
+from dancedist.pose.sequence import read_poses
+from dancedist.training.engine import MakeEngine, Ranks, TorchEngine
+from dancedist.training.loop import LOG, Trainer
+from dancedist.training.target import (
+    Target,
+    empty_stage,
+    first_weights,
+    leave_bundle,
+    load_target,
+    training_fingerprint,
+)
+
+
+class RankFailed(Exception):
+    """Raised for what would only happen again: `failed` says what it was."""
+
+    def __init__(self, failed: Failed) -> None:
+        super().__init__(failed)
+        self.failed = failed
+
+
+def train_rank(config: dict[str, Any]) -> None:
+    """Train `job` as one of its ranks; rank 0 leaves the bundle in its place. Raises RankFailed."""
+    job: TargetJob = config["job"]
+    try:
+        _train(job, config["key"], config["tell"])
+    except Exception as error:
+        failed = _own_failure(error, job)
+        if failed is None:
+            raise
+        raise RankFailed(failed) from error
+
+
+def _own_failure(error: Exception, job: TargetJob) -> Failed | None:
+    """What it is that happens again wherever it is tried; None for what a lost worker or a lost line does to others."""
+    name, uri = job.name, job.videos[0]
+    if isinstance(error, DancedistError):
+        return Failed(Fault.of(error, name, uri), "failed")
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error):
+        told = str(error).splitlines()[0] if str(error) else "no memory"
+        return Failed(
+            Fault.of(OutOfMemory("training needs more memory", file=uri, got=told), name, uri), "out of memory"
+        )
+    # Gloo and NCCL say RuntimeError of a peer that is gone.
+    if isinstance(error, RuntimeError | OSError | RayError):
+        return None
+    bug = Unexpected("training failed", file=uri, got=f"{type(error).__name__}: {error}")
+    return Failed(Fault.of(bug, name, uri), "failed")
+
+
+def _train(job: TargetJob, key: str, tell: ActorHandle | None) -> None:
+    context = ray.train.get_context()
+    rank, world = context.get_world_rank(), context.get_world_size()
+    _keep_to(job.need)
+    work = cache_folder("targets") / f"{job.name}-{key}"
+    target, backdrop, first = _load(job, work)
+    fingerprint = training_fingerprint(target, job.recipe, first)
+    folder = work / f"rank-{rank}"
+    folder.mkdir(parents=True, exist_ok=True)
+    trainer = Trainer(
+        target.data,
+        job.recipe,
+        folder,
+        fingerprint,
+        backdrop,
+        engine=_engine(job, world),
+        ranks=Ranks(rank, world, _mean) if world > 1 else Ranks(),
+        checkpoints=ReportedCheckpoints(folder),
+        first=first_weights(first, job.recipe),
+    )
+    here = (ray.util.get_node_ip_address(), os.getpid())
+    reporter = Reporter(trainer, job.name, tuple(_of_all(here, world)), tell if rank == 0 else None)
+    try:
+        trainer.run(reporter.advance)
+    finally:
+        reporter.tell()
+    peaks = _of_all(_peaks(), world)
+    if rank == 0:
+        leave_bundle(target, trainer, job.name, fingerprint, folder / "dancer")
+        _publish(job, key, trainer, world, peaks)
+    if world > 1:
+        dist.barrier()
+    if context.get_local_rank() == 0:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _keep_to(need: Need) -> None:
+    """Use no more than was asked for."""
+    threads = max(1, int(need.cpus))
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
+    if torch.cuda.is_available() and 0 < need.gpus < 1:
+        torch.cuda.set_per_process_memory_fraction(need.gpus)
+
+
+def _load(job: TargetJob, work: Path) -> tuple[Target, NDArray[np.uint8] | None, Bundle | None]:
+    """The target as this node holds it, its empty stage, the bundle to begin with: the first rank here makes them."""
+    recipe = job.recipe
+    with only_one(work / ".lock"):
+        (video,) = [_local(uri, work / "videos", recipe.extraction.cache_gb) for uri in job.videos]
+        found = [read_poses(_local(uri, work / "given", recipe.extraction.cache_gb)) for uri in job.poses]
+        target = load_target(video, recipe, work, found[0] if found else None)
+        kept = work / "stage.npy"
+        if not kept.exists() and (stage := empty_stage(target, recipe)) is not None:
+            with published(kept) as partial:
+                np.save(partial, stage)
+        first = None if job.first is None else _bundle(job.first, work / "first")
+    return target, np.load(kept) if recipe.generator.backdrop else None, first
+
+
+def _local(uri: str, folder: Path, cache_gb: float) -> Path:
+    """A file of this node with the content of `uri`, and its name."""
+    store, name = split_uri(uri)
+    entry = open_storage(store).stat(name)
+    if entry is None:
+        raise StorageMissing("is not there", file=uri)
+    path = fetched(uri, entry.size_bytes, entry.etag, cache_gb)
+    if path.name == name:
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    link = folder / PurePosixPath(uri).name
+    link.unlink(missing_ok=True)
+    link.symlink_to(path)
+    return link
+
+
+def _bundle(uri: str, folder: Path) -> Bundle:
+    store = open_storage(uri)
+    for entry in store.list():
+        store.download(entry.name, folder / entry.name)
+    return load_bundle(folder)
+
+
+def _engine(job: TargetJob, world: int) -> MakeEngine:
+    if job.plain:
+        return TorchEngine
+    # Seconds of imports.
+    from cluster.engine import deepspeed_engine
+
+    return deepspeed_engine(job.recipe.distributed.zero_stage, job.recipe.training.batch_pairs // world)
+
+
+def _mean(losses: dict[str, float]) -> dict[str, float]:
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    values = torch.tensor([*losses.values()], dtype=torch.float64, device=device)
+    dist.all_reduce(values)
+    return dict(zip(losses, (values / dist.get_world_size()).tolist(), strict=True))
+
+
+def _of_all(mine: Any, world: int) -> list[Any]:
+    """What each rank has, in their order."""
+    if world == 1:
+        return [mine]
+    every: list[Any] = [None] * world
+    dist.all_gather_object(every, mine)
+    return every
+
+
+def _peaks() -> tuple[int, int]:
+    """Bytes that this process held at most, of the machine's memory and of its GPU's."""
+    gpu_bytes = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, gpu_bytes
+
+
+def _publish(job: TargetJob, key: str, trainer: Trainer, world: int, peaks: list[tuple[int, int]]) -> None:
+    """Take it all to the storage, the marker last."""
+    place = open_storage(job.place(key))
+    for file in sorted((trainer.folder / "dancer").iterdir()):
+        place.upload(file, f"dancer/{file.name}")
+    for name in (LOG, "losses.png"):
+        place.upload(trainer.folder / name, name)
+    Trained(
+        name=job.name,
+        key=key,
+        bundle=f"{job.place(key)}/dancer",
+        steps=trainer.steps,
+        seconds=round(trainer.state.seconds, 1),
+        world=world,
+        peak_bytes=max(memory for memory, _ in peaks),
+        peak_gpu_bytes=max(gpu for _, gpu in peaks),
+        losses=last_losses(trainer.folder / LOG),
+    ).write(place)

@@ -1,0 +1,114 @@
+"""One target, one training of Ray Train: workers round training.loop, restarted where they or their nodes are lost."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import RayError
+from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, UserCallback
+from ray.train import TrainingFailedError as RayTrainingFailed
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2.api.config import LoggingConfig
+
+from cluster.arrow import arrow_filesystem
+from cluster.faults import Fault, WorkerLost
+from cluster.job import Failed, TargetJob, Trained, training_key
+from cluster.rank import RankFailed, train_rank
+from cluster.storage import open_storage
+from dancedist.errors import DancedistError, RecipeInvalid
+
+# So many lost workers or nodes, Ray Train takes up by itself; and so many times, of a minute each, it waits for room.
+MAX_LOSSES, MAX_WAITS = 3, 5
+# The ranks of one node may still decode when those of another have done so.
+RANKS_WAIT_S = 4 * 3600
+# Every report waits for the next look: 2 s unless told otherwise.
+_LOOK_EVERY = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1"}
+
+
+class _Stop(UserCallback):  # type: ignore[misc]
+    """Ends a training for what would only happen again, and lets Ray Train take up the rest."""
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        """Asked of every error, before Ray Train decides; what is raised here it does not try again."""
+        for error in worker_exceptions.values():
+            if isinstance(error, RankFailed):
+                raise error
+
+
+def fit_target(job: TargetJob, tell: ActorHandle | None = None) -> Trained | Failed:
+    """Train a target to its bundle; taken up where it was broken off, found where it is done.
+
+    `tell` is an actor whose `hear` takes News. Call it in a task of no CPUs, on a node that stays.
+    """
+    before = _nodes()
+    try:
+        _check(job)
+        key = training_key(job)
+        place = open_storage(job.place(key))
+        if (found := Trained.read(place)) is not None:
+            return found
+        # Told now, and in our words, where the storage is not to be written to.
+        place.write("recipe.json", job.recipe.model_dump_json(indent=2).encode())
+        path, files = arrow_filesystem(job.place(key))
+        _run(job, {"job": job, "key": key, "tell": tell}, RunConfig(storage_path=path, storage_filesystem=files))
+        trained = Trained.read(place)
+        assert trained is not None, place.uri
+        files.delete_dir(f"{path}/{job.checkpoints}")
+        return trained
+    except DancedistError as error:
+        return Failed(Fault.of(error, job.name, job.videos[0]), "failed")
+    except (RayTrainingFailed, RayError) as error:
+        return _failed(error, job, lost=bool(before - _nodes()))
+
+
+def _check(job: TargetJob) -> None:
+    """Raise RecipeInvalid where the batch cannot be shared out."""
+    training, workers = job.recipe.training, job.need.workers
+    shares = math.lcm(*range(1, workers + 1)) if job.recipe.distributed.elastic else workers
+    if training.batch_pairs % (training.accumulate * shares):
+        expected = f"a multiple of accumulate x workers, {training.accumulate} x {shares}"
+        raise RecipeInvalid(
+            "training.batch_pairs cannot be shared out", file=job.name, expected=expected, got=str(training.batch_pairs)
+        )
+
+
+def _run(job: TargetJob, config: dict[str, Any], run: RunConfig) -> None:
+    """Have Ray Train train it, to the end."""
+    for name, value in _LOOK_EVERY.items():
+        os.environ.setdefault(name, value)
+    need, elastic = job.need, job.recipe.distributed.elastic
+    run.name = job.checkpoints
+    run.failure_config = FailureConfig(max_failures=MAX_LOSSES, controller_failure_limit=MAX_WAITS)
+    run.checkpoint_config = CheckpointConfig(num_to_keep=1)
+    run.callbacks, run.logging_config = [_Stop()], LoggingConfig(log_level="WARNING")
+    workers = ScalingConfig(
+        num_workers=(1, need.workers) if elastic and not job.plain else need.workers,
+        use_gpu=need.gpus > 0,
+        resources_per_worker={"CPU": need.cpus, **({"GPU": need.gpus} if need.gpus else {})},
+    )
+    TorchTrainer(
+        train_rank,
+        train_loop_config=config,
+        scaling_config=workers,
+        run_config=run,
+        torch_config=TorchConfig(timeout_s=RANKS_WAIT_S),
+    ).fit()
+
+
+def _failed(error: Exception, job: TargetJob, *, lost: bool) -> Failed:
+    """The first real cause of what Ray Train wraps; `lost`: whether a node went meanwhile."""
+    inner = getattr(error, "controller_failure", error)
+    if isinstance(inner, RankFailed):
+        return inner.failed
+    told = [*getattr(error, "worker_failures", {}).values()] or [inner]
+    got = "; ".join(dict.fromkeys((str(e).strip().splitlines() or [type(e).__name__])[-1] for e in told))
+    fault = WorkerLost("training lost its workers", file=job.name, expected=f"{MAX_LOSSES} losses at most", got=got)
+    return Failed(Fault.of(fault, job.name, job.videos[0]), "node lost" if lost else "failed")
+
+
+def _nodes() -> set[str]:
+    return {str(node["NodeID"]) for node in ray.nodes() if node["Alive"]}
