@@ -52,7 +52,10 @@ class TargetJob:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A bundle that is there, whole; `seconds` and `steps` of all attempts, the peaks those of the largest rank."""
+    """A bundle that is there, whole; `seconds` and `steps` of all attempts, the peaks those of the largest rank.
+
+    `losses` of the last step; `metrics` of the dancer on its held-out block.
+    """
 
     name: str
     key: str
@@ -63,6 +66,7 @@ class Trained:
     peak_bytes: int
     peak_gpu_bytes: int
     losses: dict[str, float]
+    metrics: dict[str, float]
 
     @classmethod
     def read(cls, place: Storage) -> Self | None:

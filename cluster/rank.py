@@ -18,15 +18,17 @@ from numpy.typing import NDArray
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
-from cluster.cache import fetched, cache_folder
+from cluster.cache import cache_folder, fetched
 from cluster.faults import Fault, OutOfMemory, Unexpected
 from cluster.job import Failed, TargetJob, Trained
 from cluster.reports import ReportedCheckpoints, Reporter, last_losses
 from cluster.room import Need
 from cluster.storage import StorageMissing, open_storage, split_uri
-from dancedist.bundle import Bundle, load_bundle
+from dancedist.bundle import Bundle, load_bundle, record_metrics
 from dancedist.errors import DancedistError
+from dancedist.evaluation import DANCER, LPIPS_WEIGHTS, held_out_report
 from dancedist.files import only_one, published
+from dancedist.metrics.report import means, write_report
 from dancedist.pose.sequence import read_poses
 from dancedist.training.engine import MakeEngine, Ranks, TorchEngine
 from dancedist.training.loop import LOG, Trainer
@@ -38,6 +40,9 @@ from dancedist.training.target import (
     load_target,
     training_fingerprint,
 )
+from dancedist.weights import ensure
+
+REPORT = "report.json"
 
 
 class RankFailed(Exception):
@@ -105,8 +110,11 @@ def _train(job: TargetJob, key: str, tell: ActorHandle | None) -> None:
         reporter.tell()
     peaks = _of_all(_peaks(), world)
     if rank == 0:
-        leave_bundle(target, trainer, job.name, fingerprint, folder / "dancer")
-        _publish(job, key, trainer, world, peaks)
+        bundle = leave_bundle(target, trainer, job.name, fingerprint, folder / "dancer")
+        report = held_out_report(bundle, target)
+        record_metrics(folder / "dancer", {"held-out block": means(report)})
+        write_report(report, folder / REPORT)
+        _publish(job, key, trainer, world, peaks, means(report)[DANCER])
     if world > 1:
         dist.barrier()
     if context.get_local_rank() == 0:
@@ -125,6 +133,8 @@ def _keep_to(need: Need) -> None:
 def _load(job: TargetJob, work: Path) -> tuple[Target, NDArray[np.uint8] | None, Bundle | None]:
     """The target as this node holds it, its empty stage, the bundle to begin with: the first rank here makes them."""
     recipe = job.recipe
+    # Told now, not when all is trained.
+    ensure(LPIPS_WEIGHTS)
     with only_one(work / ".lock"):
         (video,) = [_local(uri, work / "videos", recipe.extraction.cache_gb) for uri in job.videos]
         found = [read_poses(_local(uri, work / "given", recipe.extraction.cache_gb)) for uri in job.poses]
@@ -191,12 +201,14 @@ def _peaks() -> tuple[int, int]:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, gpu_bytes
 
 
-def _publish(job: TargetJob, key: str, trainer: Trainer, world: int, peaks: list[tuple[int, int]]) -> None:
+def _publish(
+    job: TargetJob, key: str, trainer: Trainer, world: int, peaks: list[tuple[int, int]], metrics: dict[str, float]
+) -> None:
     """Take it all to the storage, the marker last."""
     place = open_storage(job.place(key))
     for file in sorted((trainer.folder / "dancer").iterdir()):
         place.upload(file, f"dancer/{file.name}")
-    for name in (LOG, "losses.png"):
+    for name in (LOG, "losses.png", REPORT):
         place.upload(trainer.folder / name, name)
     Trained(
         name=job.name,
@@ -208,4 +220,5 @@ def _publish(job: TargetJob, key: str, trainer: Trainer, world: int, peaks: list
         peak_bytes=max(memory for memory, _ in peaks),
         peak_gpu_bytes=max(gpu for _, gpu in peaks),
         losses=last_losses(trainer.folder / LOG),
+        metrics=metrics,
     ).write(place)

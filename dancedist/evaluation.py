@@ -24,6 +24,7 @@ from dancedist.training.target import Target
 from dancedist.video.decode import read_frame_at, read_frames
 from dancedist.weights import load_backbone
 
+LPIPS_WEIGHTS = "lpips-alexnet"
 DANCER, NEAREST, MEAN = "dancer", "nearest frame", "mean frame"
 # Longer blocks are scored on their first frames: all of them are held in memory.
 MAX_FRAMES = 400
@@ -84,9 +85,17 @@ def held_out(target: Target) -> tuple[PoseSequence, Rgb]:
     return target.poses.slice(start, stop), filled(read_frames(target.video, start, stop))
 
 
+def held_out_report(bundle: Bundle, target: Target) -> Report:
+    """The dancer and both baselines on the block that it never saw. Raises WeightsMissing."""
+    label = "the held-out block"
+    poses, frames = held_out(target)
+    shown = renditions(bundle, target, poses, label)
+    return score(shown, poses, frames, redetector(bundle.dancer.recipe.pose), perceptual_metric(), label)
+
+
 def perceptual_metric() -> Lpips:
     """LPIPS on AlexNet. Raises WeightsMissing."""
-    return Lpips(load_backbone("lpips-alexnet"))
+    return Lpips(load_backbone(LPIPS_WEIGHTS))
 
 
 def filled(frames: Iterable[Rgb | None]) -> Rgb:

@@ -72,10 +72,7 @@ def evaluate(dancer: Path, target_video: Path, work: Path) -> Report:
         expected = f"{made.video}, sha256 {made.video_sha256[:16]}"
         raise FileInvalid("is not what the dancer was trained on", file=target_video, expected=expected, got=got[:16])
     target = load_target(target_video, bundle.dancer.recipe, work)
-    poses, frames = ev.held_out(target)
-    shown = ev.renditions(bundle, target, poses, "the held-out block")
-    redetect = ev.redetector(bundle.dancer.recipe.pose)
-    return ev.score(shown, poses, frames, redetect, ev.perceptual_metric(), "the held-out block")
+    return ev.held_out_report(bundle, target)
 
 
 def fetch_weights(name: str) -> None:

@@ -58,7 +58,9 @@ def load_target(path: Path, recipe: Recipe, work: Path, poses: PoseSequence | No
     """Poses and pictures of a target, made in `work` or found there; faces too, where the recipe has their stage.
 
     Several processes may ask at once: one works, the others wait. `poses` in px of the film's frames, where they were
-    found before. Raises VideoUnreadable, VideoTooLarge, NoDancer, FootageUnfit, WeightsMissing, RecipeInvalid, DiskFull.
+    found before.
+
+    Raises VideoUnreadable, VideoTooLarge, NoDancer, FootageUnfit, WeightsMissing, RecipeInvalid, DiskFull.
     """
     if recipe.losses.perceptual_backbone != "none":
         # Told now, not after the poses are found.
