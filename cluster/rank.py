@@ -136,9 +136,9 @@ def _load(job: TargetJob, work: Path) -> tuple[Target, NDArray[np.uint8] | None,
     # Told now, not when all is trained.
     ensure(LPIPS_WEIGHTS)
     with only_one(work / ".lock"):
-        (video,) = [_local(uri, work / "videos", recipe.extraction.cache_gb) for uri in job.videos]
+        videos = [_local(uri, work / "videos", recipe.extraction.cache_gb) for uri in job.videos]
         found = [read_poses(_local(uri, work / "given", recipe.extraction.cache_gb)) for uri in job.poses]
-        target = load_target(video, recipe, work, found[0] if found else None)
+        target = load_target(videos, recipe, work, poses_of=found)
         kept = work / "stage.npy"
         if not kept.exists() and (stage := empty_stage(target, recipe)) is not None:
             with published(kept) as partial:

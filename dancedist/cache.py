@@ -25,7 +25,7 @@ from dancedist.progress import Advance, silent
 from dancedist.video.ahead import ReadAhead
 from dancedist.video.decode import read_frame_at, read_frames
 from dancedist.video.fit import Fit
-from dancedist.video.probe import Video
+from dancedist.video.reel import Footage
 
 CACHE_VERSION = 2
 # Where fewer frames than this part are kept, the decoder seeks: each seek opens the file and fills its threads anew.
@@ -103,7 +103,7 @@ def open_cache(folder: Path, key: str) -> FrameCache | None:
 def fill_cache(
     folder: Path,
     key: str,
-    video: Video,
+    video: Footage,
     frames: NDArray[np.int64],
     poses: PoseSequence,
     fit: Fit,
@@ -135,14 +135,14 @@ def fill_cache(
         raise
 
 
-def _full(video: Video, needed: int, got: str) -> DiskFull:
+def _full(video: Footage, needed: int, got: str) -> DiskFull:
     expected = f"{needed / 1e9:.1f} GB free for its frames; data.cache_gb bounds them"
     return DiskFull("no room on the disk", file=video.path, expected=expected, got=got)
 
 
 def _write(
     folder: Path,
-    video: Video,
+    video: Footage,
     frames: NDArray[np.int64],
     fit: Fit,
     boxes: NDArray[np.float32] | None,
@@ -168,7 +168,7 @@ def _write(
     return decoded
 
 
-def _read(video: Video, frames: NDArray[np.int64]) -> Iterator[tuple[int, Rgb | None]]:
+def _read(video: Footage, frames: NDArray[np.int64]) -> Iterator[tuple[int, Rgb | None]]:
     if len(frames) < _SEEK_UNDER * video.frames:
         yield from zip(frames.tolist(), read_frame_at(video, frames.tolist()), strict=True)
         return

@@ -106,5 +106,9 @@ class Notice:
     message: str
     frame: int | None = None
 
+    def of_part(self, name: str, start_frame: int) -> Notice:
+        """The same about a part, called `name`, of something longer in which it starts at `start_frame`."""
+        return Notice(self.slug, f"{name}: {self.message}", None if self.frame is None else start_frame + self.frame)
+
     def __str__(self) -> str:
         return self.message if self.frame is None else f"frame {self.frame}: {self.message}"

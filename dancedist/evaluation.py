@@ -76,13 +76,25 @@ def renditions(bundle: Bundle, target: Target, poses: PoseSequence, label: str) 
     return Rendition(poses, methods)
 
 
-def held_out(target: Target) -> tuple[PoseSequence, Rgb]:
-    """Poses and true frames (T, H, W, 3) of the target's test block, up to MAX_FRAMES, from its first dancer on."""
+def held_out_range(target: Target) -> range:
+    """Frames of the target's test block, up to MAX_FRAMES, from its first dancer on."""
     block = target.data.split.test
     shown = np.flatnonzero(target.poses.present[block.start : block.stop])
     start = block.start + int(shown[0]) if len(shown) else block.start
-    stop = min(block.stop, start + MAX_FRAMES)
-    return target.poses.slice(start, stop), filled(read_frames(target.video, start, stop))
+    return range(start, min(block.stop, start + MAX_FRAMES))
+
+
+def held_out(target: Target) -> tuple[PoseSequence, Rgb]:
+    """Poses and true frames (T, H, W, 3) of `held_out_range`."""
+    block = held_out_range(target)
+    frames = filled(read_frames(target.video, block.start, block.stop))
+    return target.poses.slice(block.start, block.stop), frames
+
+
+def held_out_cuts(target: Target) -> frozenset[int]:
+    """Where in what is held out another video begins."""
+    block = held_out_range(target)
+    return frozenset(cut - block.start for cut in target.video.cuts if block.start < cut < block.stop)
 
 
 def held_out_report(bundle: Bundle, target: Target) -> Report:
@@ -90,7 +102,8 @@ def held_out_report(bundle: Bundle, target: Target) -> Report:
     label = "the held-out block"
     poses, frames = held_out(target)
     shown = renditions(bundle, target, poses, label)
-    return score(shown, poses, frames, redetector(bundle.dancer.recipe.pose), perceptual_metric(), label)
+    redetect, cuts = redetector(bundle.dancer.recipe.pose), held_out_cuts(target)
+    return score(shown, poses, frames, redetect, perceptual_metric(), label, cuts)
 
 
 def perceptual_metric() -> Lpips:
@@ -113,12 +126,16 @@ def score(
     redetect: Redetect,
     lpips: Lpips | None,
     label: str,
+    cuts: frozenset[int] = frozenset(),
 ) -> Report:
-    """Every metric of every method. `true_poses` in px of the frames; without `frames` poses alone are scored."""
-    truth = Truth(true_poses)
+    """Every metric of every method. `true_poses` in px of the frames; without `frames` poses alone are scored.
+
+    At `cuts` another video begins: no change is measured there.
+    """
+    truth = Truth(true_poses, cuts=cuts)
     if frames is not None:
         boxes = _boxes(true_poses)
-        truth = Truth(true_poses, frames, [body for body, _ in boxes], [face for _, face in boxes])
+        truth = Truth(true_poses, frames, [body for body, _ in boxes], [face for _, face in boxes], cuts)
     with progress(f"measuring {label}", len(range(0, len(true_poses), PIXELS_EVERY))) as advance:
         scores = score_frames(rendition.methods, truth, redetect, lpips, every=PIXELS_EVERY, advance=advance)
         return summarise(scores)

@@ -16,7 +16,7 @@ from dancedist.pose.sequence import PoseSequence
 from dancedist.recipe import DataRecipe
 from dancedist.video.camera import camera_move
 from dancedist.video.decode import read_frame_at
-from dancedist.video.probe import Video
+from dancedist.video.reel import Footage
 
 Verdict = Literal["ok", "warn", "refuse"]
 Sample = tuple[int, NDArray[np.uint8] | None]
@@ -64,14 +64,14 @@ class TargetReport:
         return max((f.verdict for f in self.findings), key=order.index)
 
 
-def sample_frames(video: Video, samples: int = SAMPLES) -> Iterator[Sample]:
+def sample_frames(video: Footage, samples: int = SAMPLES) -> Iterator[Sample]:
     """(index, uint8 RGB (H, W, 3) or None) of frames spread evenly over the video."""
     indices = np.unique(np.linspace(0, video.frames - 1, min(samples, video.frames)).astype(int)).tolist()
     return zip(indices, read_frame_at(video, indices), strict=True)
 
 
 def assess(
-    video: Video, poses: PoseSequence, frames: Iterable[Sample], recipe: DataRecipe | None = None
+    video: Footage, poses: PoseSequence, frames: Iterable[Sample], recipe: DataRecipe | None = None
 ) -> TargetReport:
     """Judge footage as a target: its poses, and `frames` of it (`sample_frames`) for the camera.
 
@@ -99,7 +99,7 @@ def _below(value: float, warn: float, refuse: float = float("-inf")) -> Verdict:
     return "refuse" if value < refuse else "warn" if value < warn else "ok"
 
 
-def _amount(video: Video, poses: PoseSequence, recipe: DataRecipe) -> Iterator[Finding]:
+def _amount(video: Footage, poses: PoseSequence, recipe: DataRecipe) -> Iterator[Finding]:
     count, part = int(poses.present.sum()), float(poses.present.mean()) if len(poses) else 0.0
     least = recipe.min_train_frames
     yield Finding(

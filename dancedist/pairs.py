@@ -32,6 +32,7 @@ class TargetData:
     `poses` in pixels of the picture as it is seen; `usable` (T,) says which frames are kept and have a dancer.
     `faces` uint8 (N, S, S, 3), by row, are cut from the frames as they were filmed; `face_boxes` float32 (T, 4)
     are where they lie in the picture as it is seen, px, NaN where there is none. None where no faces were asked for.
+    `cuts` are frames at which another video begins; `key` says what decided on the frames that are kept.
     """
 
     pictures: NDArray[np.uint8] | MappedRows
@@ -44,7 +45,9 @@ class TargetData:
     faces: NDArray[np.uint8] | MappedRows | None = None
     face_boxes: NDArray[np.float32] | None = None
     rows: NDArray[np.int64] | None = None
+    cuts: tuple[int, ...] = ()
     notices: tuple[Notice, ...] = ()
+    key: str = ""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -108,8 +111,8 @@ class TargetData:
         return t[self.face_seen[t]]
 
     def pairs(self, block: range) -> NDArray[np.int64]:
-        """(N,) every t of the block whose frames t-1 and t are both usable."""
-        return paired(self.usable, block)
+        """(N,) every t of the block whose frames t-1 and t are both usable, and of one video."""
+        return paired(self.usable, block, self.cuts)
 
     def train_frames(self) -> NDArray[np.int64]:
         """(N,) the training block's frames that have a dancer, in the film if not all in the cache."""
@@ -157,7 +160,7 @@ def to_pictures(x_N3HW: Tensor) -> NDArray[np.uint8]:
     return np.asarray(scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy(), np.uint8)
 
 
-def paired(usable: NDArray[np.bool_], block: range) -> NDArray[np.int64]:
-    """(N,) every t of the block whose frames t-1 and t are both usable."""
+def paired(usable: NDArray[np.bool_], block: range, cuts: Sequence[int] = ()) -> NDArray[np.int64]:
+    """(N,) every t of the block whose frames t-1 and t are both usable, and of one video: at a cut another begins."""
     t = np.arange(block.start + 1, block.stop)
-    return t[usable[t] & usable[t - 1]]
+    return t[usable[t] & usable[t - 1] & ~np.isin(t, cuts)]

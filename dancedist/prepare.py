@@ -20,11 +20,11 @@ from dancedist.recipe import DataRecipe, FigureRecipe, fingerprint
 from dancedist.split import Split, split_by_time
 from dancedist.spread import SPREAD_VERSION, best_spread, evenly
 from dancedist.video.fit import Fit
-from dancedist.video.probe import Video
+from dancedist.video.reel import Footage
 
 
 def prepare(
-    video: Video,
+    video: Footage,
     poses: PoseSequence,
     fit: Fit,
     data: DataRecipe,
@@ -52,11 +52,11 @@ def prepare(
         key = fingerprint(key, room, str(split), data.validation_fraction, SPREAD_VERSION)
     with only_one(cache.with_name(f".{cache.name}.lock")):
         if (held := open_cache(cache, key)) is None:
-            frames = _kept(poses, split, data, room) if short else np.arange(video.frames)
+            frames = _kept(poses, split, video.cuts, data, room) if short else np.arange(video.frames)
             fill_cache(cache, key, video, frames, poses, fit, face_px, advance)
             held = open_cache(cache, key)
     assert held is not None, cache
-    target = _joined(held, poses, fit, split, figure)
+    target = replace(_joined(held, poses, fit, split, figure), cuts=video.cuts, key=key)
     if short:
         told = f"kept {len(held.frames):,} of {len(poses):,} frames: the cache of {data.cache_gb:g} GB is short"
         target = replace(target, notices=(Notice("cache-short", f"{told}; best-spread by pose"),))
@@ -84,7 +84,7 @@ def _joined(held: FrameCache, poses: PoseSequence, fit: Fit, split: Split, figur
     return TargetData(held.pictures, moved, usable, fit, split, figure, False, held.faces, boxes, rows)
 
 
-def _room(video: Video, fit: Fit, data: DataRecipe, face_px: int) -> int:
+def _room(video: Footage, fit: Fit, data: DataRecipe, face_px: int) -> int:
     """Frames that the cache may hold. Raises RecipeInvalid where they are too few to train on."""
     each = frame_bytes(fit, face_px)
     room = int(data.cache_gb * 1e9 / each)
@@ -100,12 +100,12 @@ def _room(video: Video, fit: Fit, data: DataRecipe, face_px: int) -> int:
     return room
 
 
-def _kept(poses: PoseSequence, split: Split, data: DataRecipe, room: int) -> NDArray[np.int64]:
+def _kept(poses: PoseSequence, split: Split, cuts: tuple[int, ...], data: DataRecipe, room: int) -> NDArray[np.int64]:
     """Frames of the training block's best-spread pairs, and of some of the validation block's, evenly in time."""
-    watched = paired(poses.present, split.validation)
+    watched = paired(poses.present, split.validation, cuts)
     watched = watched[evenly(len(watched), max(1, round(room * data.validation_fraction / 2)))]
     validation = np.union1d(watched, watched - 1)
-    train = best_spread(poses, paired(poses.present, split.train), room - len(validation))
+    train = best_spread(poses, paired(poses.present, split.train, cuts), room - len(validation))
     return np.concatenate([train, validation])
 
 

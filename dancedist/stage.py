@@ -11,7 +11,7 @@ from dancedist.pose.sequence import PoseSequence
 from dancedist.recipe import FigureRecipe
 from dancedist.video.decode import read_frame_at
 from dancedist.video.fit import Fit
-from dancedist.video.probe import Video
+from dancedist.video.reel import Footage
 
 CODE_VERSION = 3
 # A limb this wide, as a part of the frame's longer side, hides body, clothes and hair.
@@ -26,7 +26,7 @@ _BAND_ROWS = 32
 Rgb = NDArray[np.uint8]
 
 
-def film_stage(video: Video, poses: PoseSequence, frames: NDArray[np.int64]) -> Rgb:
+def film_stage(video: Footage, poses: PoseSequence, frames: NDArray[np.int64]) -> Rgb:
     """uint8 (H, W, 3) of a film, from some of `frames`, ascending; `poses` in px of the film's frames."""
     count = min(len(frames), _MAX_FRAMES, max(_MIN_CLEAR, _MAX_BYTES // (video.width * video.height * 3)))
     chosen = frames[np.linspace(0, len(frames) - 1, count).round().astype(int)]

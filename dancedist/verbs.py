@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,10 +16,11 @@ from dancedist.pose.extract import extract, extract_with_progress
 from dancedist.pose.sequence import PoseSequence
 from dancedist.progress import progress
 from dancedist.provenance import film_metadata
-from dancedist.recipe import Recipe, altered, file_sha256
+from dancedist.recipe import Recipe, altered
 from dancedist.render.film import Film, render_film
-from dancedist.training.target import Target, load_target, train_dancer
+from dancedist.training.target import Target, listed_paths, load_target, train_dancer
 from dancedist.video.probe import Video, probe
+from dancedist.video.reel import identity
 from dancedist.weights.catalogue import Weights
 
 __all__ = ["evaluate", "fetch_weights", "find_poses", "known_weights", "look_at", "render", "require_fit", "train"]
@@ -44,9 +45,9 @@ def find_poses(video: Path, out: Path, recipe: Recipe) -> PoseSequence:
     return extract_with_progress(found, out, recipe.pose)
 
 
-def train(video: Path, out: Path, name: str, recipe: Recipe) -> tuple[Target, Bundle]:
-    """Train a dancer; works in `out`/target, leaves the bundle in `out`/dancer."""
-    target = load_target(video, recipe, out / "target")
+def train(videos: Path | Sequence[Path], out: Path, name: str, recipe: Recipe) -> tuple[Target, Bundle]:
+    """Train a dancer on one video or several; works in `out`/target, leaves the bundle in `out`/dancer."""
+    target = load_target(videos, recipe, out / "target")
     return target, train_dancer(target, recipe, name, out / "target", out / "dancer")
 
 
@@ -64,15 +65,16 @@ def render(dancer: Path, source: Path, out: Path, recipe_file: Path | None = Non
         return render_film(bundle, video, poses, out, recipe.video, film_metadata(bundle.dancer), advance)
 
 
-def evaluate(dancer: Path, target_video: Path, work: Path) -> Report:
-    """A dancer on its target's test block. Raises FileInvalid for another film than the one it was trained on."""
+def evaluate(dancer: Path, target_videos: Path | Sequence[Path], work: Path) -> Report:
+    """A dancer on its target's test block. Raises FileInvalid for other films than it was trained on."""
+    videos = listed_paths(target_videos)
     bundle = load_bundle(dancer)
     made = bundle.dancer.provenance
-    if (got := file_sha256(target_video)) != made.video_sha256:
+    name, got = identity(videos)
+    if got != made.video_sha256:
         expected = f"{made.video}, sha256 {made.video_sha256[:16]}"
-        raise FileInvalid("is not what the dancer was trained on", file=target_video, expected=expected, got=got[:16])
-    target = load_target(target_video, bundle.dancer.recipe, work)
-    return ev.held_out_report(bundle, target)
+        raise FileInvalid("is not what the dancer was trained on", file=name, expected=expected, got=got[:16])
+    return ev.held_out_report(bundle, load_target(videos, bundle.dancer.recipe, work))
 
 
 def fetch_weights(name: str) -> None:

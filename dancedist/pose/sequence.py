@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 from dancedist.errors import FileInvalid, Notice
 from dancedist.files import published
 from dancedist.pose.topology import TOPOLOGIES, Topology
+from dancedist.recipe import fingerprint
 
 SCHEMA_VERSION = 1
 # Bounds the memory of writing an hour of film, as does a float for every value and no dictionary of them.
@@ -59,6 +62,23 @@ class PoseSequence:
     def points(self, *names: str) -> NDArray[np.float32]:
         """(T, N, 2) the named keypoints, px."""
         return self.xy[:, [self.topology.index[n] for n in names]]
+
+
+def joined(parts: Sequence[PoseSequence], names: Sequence[str]) -> PoseSequence:
+    """One sequence after the other, of one dancer in frames of one size; notices tell whose they are by name."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    assert all((p.topology, p.size) == (first.topology, first.size) for p in parts)
+    starts = accumulate((len(p) for p in parts), initial=0)
+    told = [n.of_part(name, start) for p, name, start in zip(parts, names, starts, strict=False) for n in p.notices]
+    return replace(
+        first,
+        xy=np.concatenate([p.xy for p in parts]),
+        score=np.concatenate([p.score for p in parts]),
+        notices=tuple(told),
+        fingerprint=fingerprint(*(p.fingerprint for p in parts)),
+    )
 
 
 def torso_lengths(poses: PoseSequence) -> NDArray[np.float32]:

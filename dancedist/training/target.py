@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import logging
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import reduce
+from itertools import pairwise
+from operator import add
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +24,7 @@ from dancedist.files import only_one
 from dancedist.footage import assess, require_fit, sample_frames
 from dancedist.pairs import TargetData
 from dancedist.pose.extract import extract_with_progress
-from dancedist.pose.sequence import PoseSequence
+from dancedist.pose.sequence import PoseSequence, joined
 from dancedist.prepare import prepare
 from dancedist.progress import progress
 from dancedist.recipe import Recipe, file_sha256, fingerprint
@@ -31,7 +35,7 @@ from dancedist.stage import film_stage
 from dancedist.training.loop import CODE_VERSION, Trainer, trained_parts
 from dancedist.training.stages import Weights
 from dancedist.video.fit import fit
-from dancedist.video.probe import Video, probe
+from dancedist.video.reel import Footage, identity, open_footage
 from dancedist.views import picture_pixels
 from dancedist.weights import ensure
 
@@ -42,11 +46,19 @@ log = logging.getLogger("dancedist")
 class Target:
     """A target ready to be trained on: its film, poses in px of the film's frames, pictures and pairs."""
 
-    video: Video
+    video: Footage
+    name: str
     sha256: str
     poses: PoseSequence
     data: TargetData
     picture_pixels: int
+
+    @property
+    def stats(self) -> RetargetStats:
+        """Of all videos; each by itself, for the ground is smoothed in time."""
+        bounds = pairwise((0, *self.video.cuts, len(self.poses)))
+        counted = [RetargetStats.of(self.poses.slice(*bound)) for bound in bounds]
+        return reduce(add, counted)
 
     @property
     def notices(self) -> tuple[Notice, ...]:
@@ -54,39 +66,62 @@ class Target:
         return tuple(dict.fromkeys((*self.video.notices, *self.poses.notices, *self.data.notices)))
 
 
-def load_target(path: Path, recipe: Recipe, work: Path, poses: PoseSequence | None = None) -> Target:
+def load_target(
+    paths: Path | Sequence[Path], recipe: Recipe, work: Path, *, poses_of: Sequence[PoseSequence] = ()
+) -> Target:
     """Poses and pictures of a target, made in `work` or found there; faces too, where the recipe has their stage.
 
-    Several processes may ask at once: one works, the others wait. `poses` in px of the film's frames, where they were
-    found before.
+    Several videos are one target; `poses_of` each of them where they were found before. Several processes may ask at
+    once: one works, the others wait.
 
     Raises VideoUnreadable, VideoTooLarge, NoDancer, FootageUnfit, WeightsMissing, RecipeInvalid, DiskFull.
     """
     if recipe.losses.perceptual_backbone != "none":
         # Told now, not after the poses are found.
         ensure(recipe.losses.perceptual_backbone)
-    video = probe(path, recipe.video)
-    sha256 = file_sha256(path)
-    if poses is None:
-        with only_one(work / ".poses.lock"):
-            poses = extract_with_progress(video, work / "poses.parquet", recipe.pose)
+    listed = listed_paths(paths)
+    video = open_footage(listed, recipe.video)
+    name, sha256 = identity(listed)
+    found = poses_of or _find_poses(video, poses_files(listed, work), recipe)
+    poses = joined(found, [part.path.name for part in video.parts])
     report = assess(video, poses, sample_frames(video), recipe.data)
     require_fit(report)
     for finding in report.findings:
         if finding.verdict == "warn":
-            log.warning("warning: %s: %s", path.name, finding.message)
+            log.warning("warning: %s: %s", name, finding.message)
     block = split_by_time(len(poses), video.fps, recipe.data).train
     pixels = picture_pixels(poses.slice(block.start, block.stop), recipe)
     placed = fit((video.width, video.height), pixels, recipe.multiple)
     key = fingerprint(sha256, recipe.video.max_frame_pixels, str(placed), CACHE_VERSION)
     face_px = recipe.face.pixels if "face" in recipe.stages else 0
-    with progress(f"pictures of {path.name}", video.frames) as advance:
+    with progress(f"pictures of {name}", video.frames) as advance:
         data = prepare(
             video, poses, placed, recipe.data, recipe.figure, work / "pictures", key, advance, face_px=face_px
         )
     for notice in data.notices:
-        log.warning("warning: %s: %s", path.name, notice)
-    return Target(video, sha256, poses, data, pixels)
+        log.warning("warning: %s: %s", name, notice)
+    return Target(video, name, sha256, poses, data, pixels)
+
+
+def listed_paths(paths: Path | Sequence[Path]) -> list[Path]:
+    """One path is a list of one."""
+    return [paths] if isinstance(paths, Path) else list(paths)
+
+
+def poses_files(paths: Sequence[Path], work: Path) -> list[Path]:
+    """Where the poses of each video are made or found: of several, by content, so that their order may change."""
+    if len(paths) == 1:
+        return [work / "poses.parquet"]
+    return [work / f"poses_{file_sha256(path)[:16]}.parquet" for path in paths]
+
+
+def _find_poses(video: Footage, files: Sequence[Path], recipe: Recipe) -> list[PoseSequence]:
+    """Of each video by itself: nothing is followed or smoothed across a cut."""
+    found = []
+    for part, file in zip(video.parts, files, strict=True):
+        with only_one(file.with_name(f".{file.stem}.lock")):
+            found.append(extract_with_progress(part, file, recipe.pose))
+    return found
 
 
 def train_dancer(
@@ -141,9 +176,9 @@ def leave_bundle(target: Target, trainer: Trainer, name: str, key: str, out: Pat
         fps=str(video.fps),
         frame_size=(video.width, video.height),
         picture_pixels=target.picture_pixels,
-        stats=RetargetStats.of(target.poses).to_dict(),
+        stats=target.stats.to_dict(),
         provenance=Provenance(
-            video=video.path.name,
+            video=target.name,
             video_sha256=target.sha256,
             poses_fingerprint=target.poses.fingerprint,
             training_fingerprint=key,

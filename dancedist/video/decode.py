@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
+from itertools import chain
 
 import av
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from dancedist.video.packets import movie_stream, open_file, packets, timestamp
 from dancedist.video.picture import Painter
 from dancedist.video.probe import Video
+from dancedist.video.reel import Footage, spans
 
 # Damage to a frame shows in as many frames before it as B-frames may lie between two others.
 HELD_FRAMES = 16
@@ -24,7 +26,7 @@ HELD_PIXELS = 150_000_000
 
 
 def read_frames(
-    video: Video, start_frame: int = 0, stop_frame: int | None = None
+    video: Footage, start_frame: int = 0, stop_frame: int | None = None
 ) -> Iterator[NDArray[np.uint8] | None]:
     """Frames [start, stop) as uint8 RGB (height, width, 3), upright; exactly stop - start items.
 
@@ -33,13 +35,23 @@ def read_frames(
     """
     stop = video.frames if stop_frame is None else stop_frame
     assert 0 <= start_frame <= stop <= video.frames, (start_frame, stop, video.frames)
-    return _pictures(video, video.shown[start_frame:stop])
+    parts = spans(video, start_frame, stop)
+    return chain.from_iterable(_pictures(part, part.shown[first:end]) for part, first, end in parts)
 
 
-def read_frame_at(video: Video, frames: Sequence[int]) -> Iterator[NDArray[np.uint8] | None]:
+def read_frame_at(video: Footage, frames: Sequence[int]) -> Iterator[NDArray[np.uint8] | None]:
     """The named frames, ascending, as `read_frames` gives them; decodes only from the keyframes they need."""
-    wanted = video.shown[np.asarray(frames, np.int64)]
-    assert np.all(np.diff(wanted) >= 0), "frames are asked for out of order"
+    asked = np.asarray(frames, np.int64)
+    assert np.all(np.diff(asked) >= 0), "frames are asked for out of order"
+    assert not len(asked) or (asked[0] >= 0 and asked[-1] < video.frames), (asked[0], asked[-1], video.frames)
+    begins = 0
+    for part in video.parts:
+        here = asked[np.searchsorted(asked, begins) : np.searchsorted(asked, begins + part.frames)]
+        yield from _pictures_at(part, part.shown[here - begins])
+        begins += part.frames
+
+
+def _pictures_at(video: Video, wanted: NDArray[np.int64]) -> Iterator[NDArray[np.uint8] | None]:
     groups = np.searchsorted(video.key_pts, wanted, side="right")
     for group in np.split(wanted, np.flatnonzero(np.diff(groups)) + 1):
         yield from _pictures(video, group)

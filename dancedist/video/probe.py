@@ -65,6 +65,16 @@ class Video:
     max_decoded_pixels: int = field(repr=False)
 
     @property
+    def parts(self) -> tuple[Video, ...]:
+        """Itself: a reel has several."""
+        return (self,)
+
+    @property
+    def cuts(self) -> tuple[int, ...]:
+        """None: a reel has some."""
+        return ()
+
+    @property
     def film(self) -> Film:
         """The little that is left to know once it is decoded."""
         return Film(self.path, self.width, self.height, self.fps, self.frames, self.notices)

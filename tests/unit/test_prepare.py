@@ -16,9 +16,11 @@ from dancedist.pose.sequence import PoseSequence
 from dancedist.pose.topology import HALPE26
 from dancedist.prepare import prepare
 from dancedist.recipe import DataRecipe, FigureRecipe, Recipe
+from dancedist.video.decode import read_frames
 from dancedist.video.encode import write_film
 from dancedist.video.fit import fit
 from dancedist.video.probe import probe
+from dancedist.video.reel import open_footage
 from dancedist.views import View
 from tests.unit.conftest import FRAMES, SIZE, moving_poses
 
@@ -167,3 +169,21 @@ def test_a_cache_too_small_to_train_on_is_refused_before_decoding(tmp_path: Path
     with pytest.raises(RecipeInvalid, match=r"data\.cache_gb"):
         prepare(video, moving_poses(), fit(SIZE, 3072, 8), data, FigureRecipe(), tmp_path / "c", "k")
     assert [p.name for p in tmp_path.iterdir()] == ["v.mp4"]
+
+
+@pytest.mark.parametrize("short", [False, True])
+def test_pairs_never_cross_from_one_video_to_the_next(tmp_path: Path, short: bool) -> None:
+    reel = open_footage([filmed_ramp(tmp_path / "a.mp4", SIZE), filmed(tmp_path / "b.mp4")], Recipe().video)
+    placed = fit(SIZE, SIZE[0] * SIZE[1], 8)
+    room = 100 if short else 1000
+    data = DataRecipe(gap_s=0.1, min_train_frames=8, cache_gb=(room + 0.5) * frame_bytes(placed, 0) / 1e9)
+    target = prepare(reel, moving_poses(2 * FRAMES), placed, data, FigureRecipe(), tmp_path / "c", "k")
+    assert target.cuts == (FRAMES,)
+    pairs = target.pairs(target.split.train)
+    assert target.split.train.stop > FRAMES + 10
+    assert FRAMES not in pairs
+    assert len(pairs) == len(target.split.train) - 2 or short
+    assert np.array_equal(target.halved().pairs(target.split.train), pairs)
+    true = list(read_frames(reel))
+    for t in np.flatnonzero(target.usable)[::9].tolist():
+        assert np.array_equal(target.picture(t), true[t])

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dancedist.errors import FileInvalid, Notice
-from dancedist.pose.sequence import PoseSequence, read_poses, torso_lengths, torso_px, write_poses
+from dancedist.pose.sequence import PoseSequence, joined, read_poses, torso_lengths, torso_px, write_poses
 from dancedist.pose.topology import COCO17, HALPE26, TOPOLOGIES, Topology
 
 
@@ -100,3 +100,15 @@ def test_torso_length_is_from_shoulders_to_hips() -> None:
 def test_shapes_that_do_not_fit_the_layout_are_a_bug() -> None:
     with pytest.raises(AssertionError):
         PoseSequence(np.zeros((3, 17, 2), np.float32), np.zeros((3, 17), np.float32), HALPE26, Fraction(25), (4, 4))
+
+
+def test_sequences_are_joined_one_after_the_other() -> None:
+    parts = [poses(7), replace(poses(5), fingerprint="e" * 16)]
+    whole = joined(parts, ["a.mp4", "b.mp4"])
+    np.testing.assert_array_equal(whole.xy, np.concatenate([p.xy for p in parts]))
+    np.testing.assert_array_equal(whole.score[7:], parts[1].score)
+    assert whole.notices[2] == Notice("cut-off", "b.mp4: ends early", 12)
+    assert whole.notices[1] == Notice("variable-rate", "a.mp4: resampled")
+    assert whole.fingerprint not in {p.fingerprint for p in parts}
+    assert whole.fingerprint != joined(parts[::-1], ["b.mp4", "a.mp4"]).fingerprint
+    assert joined(parts[:1], ["a.mp4"]) is parts[0]
