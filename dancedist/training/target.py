@@ -95,9 +95,8 @@ def load_target(
     key = fingerprint(sha256, recipe.video.max_frame_pixels, str(placed), CACHE_VERSION)
     face_px = recipe.face.pixels if "face" in recipe.stages else 0
     with progress(f"pictures of {name}", video.frames) as advance:
-        data = prepare(
-            video, poses, placed, recipe.data, recipe.figure, work / "pictures", key, advance, face_px=face_px
-        )
+        folder = work / "pictures"
+        data = prepare(video, poses, placed, recipe.data, recipe.figure, folder, key, advance, face_px=face_px)
     for notice in data.notices:
         log.warning("warning: %s: %s", name, notice)
     return Target(video, name, sha256, poses, data, pixels)
