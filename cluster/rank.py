@@ -38,6 +38,7 @@ from dancedist.training.target import (
     first_weights,
     leave_bundle,
     load_target,
+    target_fingerprint,
     training_fingerprint,
 )
 from dancedist.weights import ensure
@@ -95,7 +96,7 @@ def _train(job: TargetJob, key: str, tell: ActorHandle | None) -> None:
         target.data,
         job.recipe,
         folder,
-        fingerprint,
+        target_fingerprint(target, first),
         backdrop,
         engine=_engine(job, world),
         ranks=Ranks(rank, world, _mean) if world > 1 else Ranks(),

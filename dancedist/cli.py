@@ -111,7 +111,7 @@ def train(
     from dancedist import verbs
 
     target, bundle = verbs.train(video, out, name or video.stem, _settings(preset, recipe, pose_model))
-    _tell((*target.video.notices, *target.poses.notices))
+    _tell(target.notices)
     made = bundle.dancer.provenance
     Console().print(f"{out / 'dancer'}: {made.steps} steps in {made.seconds / 60:.1f} minutes")
 

@@ -69,7 +69,7 @@ def run_demo(recipe: Recipe, out: Path, target_path: Path | None, source_path: P
     made = _render(bundle, source, poses, out, recipe)
     clock.lap("rendering")
     outcome = Outcome(key, made.frames, made.size, {"film": made.path, "dancer": out / "dancer"})
-    outcome.note(*target.video.notices, *target.poses.notices, *source.notices, *made.notices)
+    outcome.note(*target.notices, *source.notices, *made.notices)
     truth = measure_synthetic(outcome, bundle, target, poses, out, recipe) if synthetic else None
     if not synthetic:
         measure_footage(outcome, bundle, target, poses)

@@ -186,14 +186,9 @@ class Trainer:
 
 def trained_parts(recipe: Recipe) -> list[Any]:
     """What of a recipe decides the weights."""
-    parts: list[Any] = [
-        recipe.figure,
-        recipe.data,
-        recipe.generator,
-        recipe.discriminator,
-        recipe.losses,
-        recipe.training,
-    ]
+    # Which frames a small cache keeps is the target's to tell; how much of it there is decides nothing by itself.
+    data = recipe.data.model_copy(update={"cache_gb": 0.0})
+    parts: list[Any] = [recipe.figure, data, recipe.generator, recipe.discriminator, recipe.losses, recipe.training]
     return [*recipe.stages, *parts, *(getattr(recipe, n) for n in ("local", "face") if n in recipe.stages)]
 
 

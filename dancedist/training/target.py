@@ -136,7 +136,8 @@ def train_dancer(
         log.info("%s is trained already: %s", name, out)
         return done
     stage = empty_stage(target, recipe)
-    trainer = Trainer(target.data, recipe, work, key, stage, first=first_weights(first, recipe))
+    begun = first_weights(first, recipe)
+    trainer = Trainer(target.data, recipe, work, target_fingerprint(target, first), stage, first=begun)
     if trainer.step:
         log.info("training of %s goes on at step %d of %d", name, trainer.step, trainer.steps)
     with progress(f"training {name}", trainer.steps, "steps") as advance:
@@ -194,11 +195,17 @@ def leave_bundle(target: Target, trainer: Trainer, name: str, key: str, out: Pat
     return load_bundle(out)
 
 
+def target_fingerprint(target: Target, first: Bundle | None = None) -> str:
+    """Of what is learnt from, whatever the recipe makes of it; `first` is what it begins with."""
+    begun = [] if first is None else [first.dancer.weights_sha256, first.dancer.face_sha256 or ""]
+    # Where the cache was short, other frames would have been kept with another budget.
+    kept = target.data.key if target.data.notices else ""
+    return fingerprint(target.sha256, target.poses.fingerprint, kept, *begun, STAGE_VERSION)
+
+
 def training_fingerprint(target: Target, recipe: Recipe, first: Bundle | None = None) -> str:
     """Of everything that decides the weights."""
-    begun = [] if first is None else [first.dancer.weights_sha256, first.dancer.face_sha256 or ""]
-    parts = trained_parts(recipe)
-    return fingerprint(target.sha256, target.poses.fingerprint, *parts, *begun, CODE_VERSION, STAGE_VERSION)
+    return fingerprint(target_fingerprint(target, first), *trained_parts(recipe), CODE_VERSION)
 
 
 def _shape(recipe: Recipe, part: str) -> dict[str, object]:

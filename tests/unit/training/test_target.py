@@ -63,9 +63,8 @@ def test_one_video_is_as_it_was(films: list[Path], found: list[tuple[str, str]],
 
 
 def test_several_videos_are_one_target(films: list[Path], found: list[tuple[str, str]], tmp_path: Path) -> None:
-    target = load_target(films, small(), tmp_path / "work", face_px=16, cache=tmp_path / "node" / "a")
-    assert (tmp_path / "node" / "a" / "faces.npy").exists()
-    assert not (tmp_path / "work" / "pictures").exists()
+    target = load_target(films, toy_recipe("face"), tmp_path / "work")
+    assert (tmp_path / "work" / "pictures" / "faces.npy").exists()
     assert [name for name, _ in found] == ["a.mp4", "b.mp4"]
     assert [tmp_path / "work" / file for _, file in found] == poses_files(films, tmp_path / "work")
     assert sorted(poses_files(films[::-1], tmp_path)) == sorted(poses_files(films, tmp_path))
