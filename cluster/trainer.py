@@ -9,8 +9,7 @@ from typing import Any
 import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
-from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, UserCallback
-from ray.train import TrainingFailedError as RayTrainingFailed
+from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError, UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.config import LoggingConfig
 
@@ -25,8 +24,12 @@ from dancedist.errors import DancedistError, RecipeInvalid
 MAX_LOSSES, MAX_WAITS = 3, 5
 # The ranks of one node may still decode when those of another have done so.
 RANKS_WAIT_S = 4 * 3600
-# Every report waits for the next look: 2 s unless told otherwise.
-_LOOK_EVERY = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1"}
+_ENVIRONMENT = {
+    # Every report waits for the next look: 2 s unless told otherwise.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
+    # One process less of each training: nobody asks what it knows.
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+}
 
 
 class _Stop(UserCallback):  # type: ignore[misc]
@@ -44,7 +47,6 @@ def fit_target(job: TargetJob, tell: ActorHandle | None = None) -> Trained | Fai
 
     `tell` is an actor whose `hear` takes News. Call it in a task of no CPUs, on a node that stays.
     """
-    before = _nodes()
     try:
         _check(job)
         key = training_key(job)
@@ -53,16 +55,14 @@ def fit_target(job: TargetJob, tell: ActorHandle | None = None) -> Trained | Fai
             return found
         # Told now, and in our words, where the storage is not to be written to.
         place.write("recipe.json", job.recipe.model_dump_json(indent=2).encode())
-        path, files = arrow_filesystem(job.place(key))
-        _run(job, {"job": job, "key": key, "tell": tell}, RunConfig(storage_path=path, storage_filesystem=files))
+        _run(job, key, tell)
         trained = Trained.read(place)
         assert trained is not None, place.uri
-        files.delete_dir(f"{path}/{job.checkpoints}")
         return trained
     except DancedistError as error:
         return Failed(Fault.of(error, job.name, job.videos[0]), "failed")
-    except (RayTrainingFailed, RayError) as error:
-        return _failed(error, job, lost=bool(before - _nodes()))
+    except RankFailed as error:
+        return error.failed
 
 
 def _check(job: TargetJob) -> None:
@@ -76,27 +76,34 @@ def _check(job: TargetJob) -> None:
         )
 
 
-def _run(job: TargetJob, config: dict[str, Any], run: RunConfig) -> None:
-    """Have Ray Train train it, to the end."""
-    for name, value in _LOOK_EVERY.items():
+def _run(job: TargetJob, key: str, tell: ActorHandle | None) -> None:
+    """Have Ray Train train it, to the end. Raises RankFailed."""
+    for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    need, elastic = job.need, job.recipe.distributed.elastic
-    run.name = job.checkpoints
-    run.failure_config = FailureConfig(max_failures=MAX_LOSSES, controller_failure_limit=MAX_WAITS)
-    run.checkpoint_config = CheckpointConfig(num_to_keep=1)
-    run.callbacks, run.logging_config = [_Stop()], LoggingConfig(log_level="WARNING")
+    need, before = job.need, _nodes()
+    path, files = arrow_filesystem(job.place(key))
     workers = ScalingConfig(
-        num_workers=(1, need.workers) if elastic and not job.plain else need.workers,
+        num_workers=(1, need.workers) if job.recipe.distributed.elastic and not job.plain else need.workers,
         use_gpu=need.gpus > 0,
         resources_per_worker={"CPU": need.cpus, **({"GPU": need.gpus} if need.gpus else {})},
     )
-    TorchTrainer(
-        train_rank,
-        train_loop_config=config,
-        scaling_config=workers,
-        run_config=run,
-        torch_config=TorchConfig(timeout_s=RANKS_WAIT_S),
-    ).fit()
+    run = RunConfig(
+        name=job.checkpoints,
+        storage_path=path,
+        storage_filesystem=files,
+        failure_config=FailureConfig(max_failures=MAX_LOSSES, controller_failure_limit=MAX_WAITS),
+        checkpoint_config=CheckpointConfig(num_to_keep=1),
+        callbacks=[_Stop()],
+        logging_config=LoggingConfig(log_level="WARNING"),
+    )
+    config, torch_config = {"job": job, "key": key, "tell": tell}, TorchConfig(timeout_s=RANKS_WAIT_S)
+    try:
+        TorchTrainer(
+            train_rank, train_loop_config=config, scaling_config=workers, run_config=run, torch_config=torch_config
+        ).fit()
+    except (TrainingFailedError, RayError) as error:
+        raise RankFailed(_failed(error, job, lost=bool(before - _nodes()))) from error
+    files.delete_dir(f"{path}/{job.checkpoints}")
 
 
 def _failed(error: Exception, job: TargetJob, *, lost: bool) -> Failed:

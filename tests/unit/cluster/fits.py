@@ -35,10 +35,10 @@ def small(*later: str, zero_stage: int = 1, elastic: bool = False, **training: A
     return recipe.model_copy(update={"distributed": shared})
 
 
-def job(film: Path, storage: Path | str, recipe: Recipe, workers: int = 1, name: str = "rosa") -> TargetJob:
+def job(film: Path | str, storage: Path | str, recipe: Recipe, workers: int = 1) -> TargetJob:
     """To train the film's dancer."""
-    need = Need(workers, 1.0)
-    return TargetJob(name, (str(film),), recipe, need, str(storage), (str(film.with_suffix(".parquet")),))
+    poses = str(film).replace(".mp4", ".parquet")
+    return TargetJob("rosa", (str(film),), recipe, Need(workers, 1.0), str(storage), (poses,))
 
 
 @ray.remote(num_cpus=0)
