@@ -134,7 +134,12 @@ def _target(defaults: _Settings, table: _TargetTable, folder: Path, faults: list
 def _uris(table: _TargetTable, folder: Path) -> Iterator[str]:
     """Relative paths are the fleet file's: where the job runs, nothing is known of where the user stood."""
     for video in table.videos:
-        yield video if "://" in video else os.path.abspath(folder / video)
+        yield absolute(video, folder)
+
+
+def absolute(video: str, folder: Path) -> str:
+    """URI of a video; a relative path is meant from `folder`."""
+    return video if "://" in video else os.path.abspath(folder / video)
 
 
 def _what_is_wrong(uri: str) -> str | None:

@@ -8,7 +8,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 import ray
@@ -78,19 +78,21 @@ def find_poses(targets: Sequence[FleetTarget], jobs: dict[str, TargetJob]) -> di
         groups[_poses_folder(jobs[target.name])].append(target)
     faults: dict[str, Fault] = {}
     for folder, several in groups.items():
-        names = {_video_name(t.name, i): (t.name, uri) for t in several for i, uri in enumerate(t.videos)}
+        users = {
+            _poses_name(uri): (uri, [t.name for t in several if uri in t.videos]) for t in several for uri in t.videos
+        }
         with TemporaryDirectory(prefix="dancedist-") as scratch:
             manifest = Path(scratch) / "videos.csv"
-            manifest.write_text(_csv([(name, uri) for name, (_, uri) in names.items()]))
+            manifest.write_text(_csv([(name, uri) for name, (uri, _) in users.items()]))
             _, found = run_extraction([str(manifest)], folder, several[0].recipe)
-        faults |= {names[fault.name][0]: fault for fault in found if fault.name in names}
+        faults |= {name: fault for fault in found if fault.name in users for name in users[fault.name][1]}
     return faults
 
 
 def _job(target: FleetTarget, storage_uri: str, first: str | None) -> TargetJob:
     job = TargetJob(target.name, target.videos, target.recipe, target.need, storage_uri, first=first)
     folder = _poses_folder(job)
-    poses = tuple(f"{folder}/poses/{_video_name(target.name, i)}.parquet" for i in range(len(target.videos)))
+    poses = tuple(f"{folder}/poses/{_poses_name(uri)}.parquet" for uri in target.videos)
     return TargetJob(target.name, target.videos, target.recipe, target.need, storage_uri, poses, first)
 
 
@@ -104,8 +106,9 @@ def _poses_folder(job: TargetJob) -> str:
     return f"{job.storage}/poses/{fingerprint(recipe.video, recipe.pose)}"
 
 
-def _video_name(target: str, number: int) -> str:
-    return f"{target}.{number}" if number else target
+def _poses_name(uri: str) -> str:
+    """Of a video's poses: several targets may be learnt from one video."""
+    return f"{PurePosixPath(uri).stem}-{fingerprint(uri)[:8]}"
 
 
 def _csv(rows: Sequence[tuple[str, str]]) -> str:
