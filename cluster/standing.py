@@ -50,9 +50,9 @@ def write_row(store: Storage, folder: str, row: Row) -> None:
     store.write(f"{folder}/{ROW}", (json.dumps(asdict(row), indent=2) + "\n").encode())
 
 
-def write_fleet(store: Storage, rows: Sequence[Row]) -> None:
-    """fleet.json: all rows."""
-    store.write("fleet.json", (json.dumps([asdict(row) for row in rows], indent=2) + "\n").encode())
+def write_fleet(store: Storage, name: str, rows: Sequence[Row]) -> None:
+    """All rows, as NAME.json."""
+    store.write(f"{name}.json", (json.dumps([asdict(row) for row in rows], indent=2) + "\n").encode())
 
 
 def fleet_table(rows: Sequence[Row]) -> Table:

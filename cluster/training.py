@@ -38,7 +38,7 @@ def train_fleet(
     attempts: int = 3,
     back_off_s: float = 30.0,
 ) -> list[Row]:
-    """Train all targets; a row each, which fleet.json has too.
+    """Train all targets; a row each, which NAME.json has too.
 
     Raises TrackingRefused, StorageUnavailable, and DancerUnknown or FileInvalid for what to begin with.
     """
@@ -67,7 +67,7 @@ def train_fleet(
     finally:
         tracking.close()
     ordered = [rows[t.name] for t in targets]
-    write_fleet(store, ordered)
+    write_fleet(store, name, ordered)
     return ordered
 
 

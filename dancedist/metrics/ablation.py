@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
@@ -90,7 +89,7 @@ def _plot(values: Values) -> Figure:
         for place, row in enumerate(rows[1:]):
             own = [each[key] for each in values[row].values()]
             axes.plot([place] * len(own), own, "o", alpha=0.5, color="tab:blue")
-        means = [fmean(each[key] for each in values[row].values()) for row in rows[1:]]
+        means = [float(np.mean([each[key] for each in values[row].values()])) for row in rows[1:]]
         axes.plot(range(len(means)), means, color="tab:blue")
         axes.axhline(next(iter(values[rows[0]].values()))[key], linestyle="--", color="grey", linewidth=1)
         axes.set_xticks(range(len(means)), rows[1:], fontsize=7)
@@ -107,8 +106,8 @@ def _means(report: Report, method: str) -> dict[str, float]:
 
 def _told(seeds: Mapping[int, Mapping[str, float]], key: str) -> str:
     own, decimals = [each[key] for each in seeds.values()], METRICS[key].decimals
-    spread = f" ± {stdev(own):.{decimals}f}" if len(own) > 1 else ""
-    return f"{fmean(own):.{decimals}f}{spread}"
+    spread = f" ± {np.std(own, ddof=1):.{decimals}f}" if len(own) > 1 else ""
+    return f"{np.mean(own):.{decimals}f}{spread}"
 
 
 def _signs(by_seed: Mapping[int, float]) -> str:
