@@ -20,7 +20,8 @@ from cluster.policy import FleetPolicy, GiveUp, Rules, Start, Wait
 from cluster.room import Node
 from cluster.standing import Row, read_row, write_row
 from cluster.storage import StorageMissing, open_storage
-from cluster.tracking import FleetRun, TargetRun, Tracking
+from cluster.tracking import FleetRun, TargetRun
+from dancedist.bundle import load_bundle
 
 log = logging.getLogger("dancedist")
 LOOK_EVERY_S, TELL_EVERY_S = 0.5, 10.0
@@ -78,12 +79,10 @@ class Fleet:
     def __init__(
         self,
         targets: Sequence[tuple[FleetTarget, TargetJob, Fault | None]],
-        tracking: Tracking,
         fleet_run: FleetRun,
         rules: Rules | None = None,
     ) -> None:
         self._going = {t.name: _Going(t, job, fault, _begun(fleet_run, t, job)) for t, job, fault in targets}
-        self._tracking = tracking
         self._policy = FleetPolicy({n: (g.job.need, _size(g.job)) for n, g in self._going.items()}, rules)
         self._mailbox = _mailbox()
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -159,6 +158,8 @@ class Fleet:
             folder, store = Path(scratch), open_storage(trained.bundle)
             for entry in store.list():
                 store.download(entry.name, folder / entry.name)
+            made = load_bundle(folder).dancer.provenance
+            going.run.dataset(made.video, made.video_sha256, made.poses_fingerprint)
             version = going.run.register(folder, trained.key, trained.metrics, told, WAIT_FOR_VERSION_S)
         going.run.finish("FINISHED")
         row = Row(

@@ -60,7 +60,7 @@ def train_fleet(
             several = [(t, _without(jobs[t.name], faults.get(t.name)), faults.get(t.name)) for t in todo]
             about = {"storage": storage_uri, "targets": {t.name: list(t.videos) for t in targets}}
             run = tracking.begin_fleet(f"{storage_uri}/{name}", name, about)
-            fleet = Fleet(several, tracking, run, Rules(attempts=attempts, back_off_s=back_off_s))
+            fleet = Fleet(several, run, Rules(attempts=attempts, back_off_s=back_off_s))
             rows |= {row.target: row for row in fleet.run()}
             states = {row.state for row in rows.values()}
             run.finish("KILLED" if "stopped" in states else "FAILED" if "failed" in states else "FINISHED")

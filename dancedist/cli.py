@@ -25,7 +25,7 @@ app = typer.Typer(
 )
 log = logging.getLogger("dancedist")
 
-Preset = Annotated[str, typer.Option("--preset", help="quick (minutes on two CPU cores) or paper (a GPU).")]
+Preset = Annotated[str, typer.Option("--preset", help="quick (minutes on two CPU cores), fast or paper (a GPU).")]
 RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="TOML file with settings over the preset's.")]
 PoseModel = Annotated[str | None, typer.Option(help="Pose network: a weights name or an ONNX file. See `weights`.")]
 RenderRecipe = Annotated[
@@ -100,17 +100,20 @@ def poses(
 
 @app.command()
 def train(
-    video: Video,
+    videos: Annotated[list[Path], typer.Argument(help="Video files of one person.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", help="Folder to work in; the bundle is left in its dancer/.")],
     name: Annotated[str | None, typer.Option(help="The dancer's name; default: the video's.")] = None,
     preset: Preset = "quick",
     recipe: RecipeFile = None,
     pose_model: PoseModel = None,
+    begin_with: Annotated[
+        Path | None, typer.Option("--from", help="Another dancer's bundle, whose weights it begins with.")
+    ] = None,
 ) -> None:
-    """Train a dancer on a video of one person. Killed and started again, it goes on where it was."""
+    """Train a dancer on videos of one person. Killed and started again, it goes on where it was."""
     from dancedist import verbs
 
-    target, bundle = verbs.train(video, out, name or video.stem, _settings(preset, recipe, pose_model))
+    target, bundle = verbs.train(videos, out, name or videos[0].stem, _settings(preset, recipe, pose_model), begin_with)
     _tell(target.notices)
     made = bundle.dancer.provenance
     Console().print(f"{out / 'dancer'}: {made.steps} steps in {made.seconds / 60:.1f} minutes")
@@ -134,7 +137,10 @@ def render(
 @app.command()
 def evaluate(
     dancer: Annotated[Path, typer.Argument(help="A dancer's bundle (a folder).")],
-    target: Annotated[Path, typer.Option("--target", help="The video it was trained on; its last part was held out.")],
+    target: Annotated[
+        list[Path],
+        typer.Option("--target", help="What it was trained on; the last part was held out. May be repeated."),
+    ],
     work: Annotated[
         Path | None, typer.Option(help="Folder of its training, to reuse poses; default: beside it.")
     ] = None,

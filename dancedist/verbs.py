@@ -45,10 +45,16 @@ def find_poses(video: Path, out: Path, recipe: Recipe) -> PoseSequence:
     return extract_with_progress(found, out, recipe.pose)
 
 
-def train(videos: Path | Sequence[Path], out: Path, name: str, recipe: Recipe) -> tuple[Target, Bundle]:
-    """Train a dancer on one video or several; works in `out`/target, leaves the bundle in `out`/dancer."""
+def train(
+    videos: Path | Sequence[Path], out: Path, name: str, recipe: Recipe, begin_with: Path | None = None
+) -> tuple[Target, Bundle]:
+    """Train a dancer; works in `out`/target, leaves the bundle in `out`/dancer.
+
+    Several videos are one target. `begin_with`: the bundle of another dancer, whose weights it begins with.
+    """
+    first = None if begin_with is None else load_bundle(begin_with)
     target = load_target(videos, recipe, out / "target")
-    return target, train_dancer(target, recipe, name, out / "target", out / "dancer")
+    return target, train_dancer(target, recipe, name, out / "target", out / "dancer", first)
 
 
 def render(dancer: Path, source: Path, out: Path, recipe_file: Path | None = None) -> Film:
