@@ -119,7 +119,8 @@ class Fleet:
             self._failed(going, Failed(fault, "failed"))
             return
         log.info("%s: attempt %d", going.job.name, start.attempt)
-        going.job = replace(going.job, need=start.need)
+        # Where the policy has it, so that a node that is lost ends what the policy thinks it does.
+        going.job = replace(going.job, need=start.need, nodes=tuple(piece.node for piece in start.place))
         self._running[self._attempt.remote(going.job, self._mailbox)] = going.job.name
 
     def _wait(self) -> None:

@@ -22,7 +22,8 @@ MARKER = "trained.json"
 class TargetJob:
     """A target to train. `videos`, `poses` (one of each video, or none at all) and `first` are URIs or absolute paths.
 
-    `storage` is the fleet's, where all nodes reach it; `first` the bundle of a dancer whose weights it begins with.
+    `storage` is the fleet's, where all nodes reach it; `first` the bundle of a dancer whose weights it begins with;
+    `nodes` Ray's ids of the nodes that its workers are to be on, one each, where that is decided already.
     """
 
     name: str
@@ -32,6 +33,7 @@ class TargetJob:
     storage: str
     poses: tuple[str, ...] = ()
     first: str | None = None
+    nodes: tuple[str, ...] = ()
 
     def place(self, key: str) -> str:
         """URI of all that belongs to the training with this key."""

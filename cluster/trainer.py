@@ -12,6 +12,7 @@ from ray.exceptions import RayError
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError, UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.config import LoggingConfig
+from ray.util.placement_group import NODE_ID_LABEL_KEY
 
 from cluster.arrow import arrow_filesystem
 from cluster.faults import Fault, WorkerLost
@@ -81,10 +82,12 @@ def _run(job: TargetJob, key: str, tell: ActorHandle | None) -> None:
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     need, before = job.need, _nodes()
+    elastic = job.recipe.distributed.elastic and not job.plain
     path, files = arrow_filesystem(job.place(key))
     workers = ScalingConfig(
-        num_workers=(1, need.workers) if job.recipe.distributed.elastic and not job.plain else need.workers,
+        num_workers=(1, need.workers) if elastic else need.workers,
         use_gpu=need.gpus > 0,
+        label_selector=[{NODE_ID_LABEL_KEY: node} for node in job.nodes] if job.nodes and not elastic else None,
         resources_per_worker={"CPU": need.cpus, **({"GPU": need.gpus} if need.gpus else {})},
     )
     run = RunConfig(

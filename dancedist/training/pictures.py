@@ -37,17 +37,23 @@ def write_rows(rows: Sequence[Tensor], path: Path) -> None:
 
 
 @torch.no_grad()
-def write_samples(generator: nn.Module, data: TargetData, recipe: Recipe, stage: Rgb | None, path: Path) -> None:
-    """PNG with rows figure, result, truth for pairs spread over the validation block; `stage` at the network's size."""
-    t = picked(data.pairs(data.split.validation))
-    if len(t) == 0:
-        return
+def sampled(
+    generator: nn.Module, data: TargetData, recipe: Recipe, stage: Rgb | None, t: NDArray[np.int64]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Figures, results and truth, (N, 3, h, w) in [-1, 1], of pairs that end at frames `t`; `stage` in their size."""
     views = pair_views(data.poses, t, recipe)
     figures, truth = data.batch(t, views)
     device = next(generator.parameters()).device
     backdrop = None if stage is None else to_tensor(np.stack([view.look(stage) for view in views])).to(device)
     results = rollout(partial(generator, backdrop_B3HW=backdrop), figures.to(device))
-    write_rows([x[:, 1] for x in (figures, results, truth)], path)
+    return figures[:, 1], results[:, 1], truth[:, 1]
+
+
+def write_samples(generator: nn.Module, data: TargetData, recipe: Recipe, stage: Rgb | None, path: Path) -> None:
+    """PNG with rows figure, result, truth for pairs spread over the validation block; `stage` at the network's size."""
+    t = picked(data.pairs(data.split.validation))
+    if len(t):
+        write_rows(sampled(generator, data, recipe, stage, t), path)
 
 
 def plot_losses(log: Path, path: Path) -> None:
