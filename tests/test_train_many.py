@@ -55,8 +55,9 @@ def fleet_file(fleet: Path, names: list[str], steps: int) -> Path:
     """A fleet.toml of preset quick, shortened."""
     lines = ['[defaults]\npreset = "quick"\n[defaults.overrides.training]']
     lines.append(f"max_steps = {steps}\ncheckpoint_every_steps = 5\nsample_every_steps = 10\nlog_every_steps = 1")
-    lines += [f'[[target]]\nname = "{name}"\nvideos = "{name}.mp4"' for name in names]
-    lines.append('consent = {who = "nobody: drawn", when = 2026-11-01, reference = "none"}')
+    for name in names:
+        lines.append(f'[[target]]\nname = "{name}"\nvideos = "{name}.mp4"')
+        lines.append('consent = {who = "nobody: drawn", when = 2026-11-01, reference = "none"}')
     path = fleet / f"fleet-{steps}.toml"
     path.write_text("\n".join(lines) + "\n")
     return path

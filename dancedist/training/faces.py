@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from dancedist.training.pictures import picked, write_rows
 from dancedist.training.stages import Lesson, Losses, Weights, overlay, perceptual_loss
 from dancedist.training.state import new_state
 from dancedist.views import pair_views
+
+log = logging.getLogger("dancedist")
 
 
 class FaceStage:
@@ -36,6 +39,9 @@ class FaceStage:
             main.load_state_dict(dict(before))
         self.state.main = self.main = main
         self.perceptual = perceptual_loss(recipe, lesson.device)
+        every = len(lesson.data.pairs(lesson.data.split.train))
+        if unseen := every - len(lesson.pairs):
+            log.info("the face is learnt from %d pairs of %d: %d show none", len(lesson.pairs), every, unseen)
 
     def part_losses(self, t: NDArray[np.int64], part: int) -> tuple[Losses, Losses]:
         """See stages.Stage."""

@@ -1,6 +1,6 @@
-"""One rank of a training: `ranks.py RANK WORLD STAGE PORT FOLDER STEPS`, stage -1 for plain torch; prints its losses.
+"""One rank of a training: `ranks.py RANK WORLD STAGE PORT FOLDER STEPS SETTINGS`, stage -1 for plain torch.
 
-A checkpoint in FOLDER is taken up; another is left there at the end.
+Prints its losses. A checkpoint in FOLDER is taken up; another is left there at the end.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Together:
 
 def main() -> None:
     rank, world, stage = map(int, sys.argv[1:4])
-    folder, steps = Path(sys.argv[5]), int(sys.argv[6])
+    folder, steps, training = Path(sys.argv[5]), int(sys.argv[6]), json.loads(sys.argv[7])
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": sys.argv[4]}
     torch.set_num_threads(1)
@@ -51,7 +51,7 @@ def main() -> None:
         dist.all_reduce(values)
         return dict(zip(losses, (values / world).tolist(), strict=True))
 
-    recipe = toy_recipe(batch_pairs=4, max_steps=20)
+    recipe = toy_recipe(**{"batch_pairs": 4, "max_steps": 20, **training})
     engine = TorchEngine if stage < 0 else deepspeed_engine(stage, recipe.training.batch_pairs // world)
     background = np.full((SIZE[1], SIZE[0], 3), 60, np.uint8)
     means = {"engine": engine, "ranks": Ranks(rank, world, mean), "checkpoints": Together(folder)}

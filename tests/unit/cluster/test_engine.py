@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[3]
 STEPS = 20
 
 
-def run(folder: Path, world: int, stage: int, steps: int = STEPS) -> dict[str, Any]:
+def run(folder: Path, world: int, stage: int, steps: int = STEPS, **training: Any) -> dict[str, Any]:
     """Every rank in a process of its own; what the first says."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -34,7 +34,7 @@ def run(folder: Path, world: int, stage: int, steps: int = STEPS) -> dict[str, A
     command = [sys.executable, "-m", "tests.unit.cluster.ranks"]
     ranks = [
         subprocess.Popen(
-            [*command, str(rank), str(world), str(stage), port, str(folder), str(steps)],
+            [*command, str(rank), str(world), str(stage), port, str(folder), str(steps), json.dumps(training)],
             stdout=subprocess.PIPE,
             stderr=(folder / f"said-{rank}").open("w"),
             text=True,
@@ -80,6 +80,18 @@ def test_two_ranks_learn_what_one_does_and_go_on_where_they_were(tmp_path: Path,
     halves = [run(tmp_path / "halves", 2, stage, STEPS // 2) for _ in range(2)]
     assert [loss for half in halves for loss in half["losses"]] == whole["losses"]
     assert halves[1]["ema"] == whole["ema"]
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_parts_of_a_batch_and_clipping_are_the_engines_too(tmp_path: Path, stage: int) -> None:
+    # No turning: its chance is each part's own, so that a part of two ranks would be another than one of one rank.
+    settings = {"accumulate": 2, "clip_norm": 0.05, "turn_degrees": 0.0, "max_steps": 6}
+    one = run(tmp_path / "one", 1, -1, 6, **settings)
+    two = run(tmp_path / "two", 2, stage, 6, **settings)
+    for a, b in zip(one["losses"], two["losses"], strict=True):
+        assert a == pytest.approx(b, rel=1e-3)
+    unclipped = run(tmp_path / "unclipped", 1, -1, 6, **{**settings, "clip_norm": 0.0})
+    assert unclipped["losses"][-1] != pytest.approx(one["losses"][-1], rel=1e-3)
 
 
 def test_without_zero_it_goes_on_with_another_number_of_ranks(tmp_path: Path) -> None:

@@ -142,6 +142,32 @@ def test_a_batch_in_parts_learns_what_a_whole_one_does(data: TargetData, tmp_pat
     assert rows[0][0] == pytest.approx(rows[1][0], rel=1e-5)
 
 
+def test_bf16_channels_last_and_augmented_it_trains_and_resumes_too(data: TargetData, tmp_path: Path) -> None:
+    recipe = toy_recipe("local", "face", precision="bf16", channels_last=True, augment=True)
+    train(data, tmp_path / "whole", recipe)
+    for die_after in (4, 12, 17):
+        with pytest.raises(Killed):
+            train(data, tmp_path / f"{die_after}", recipe, die_after=die_after)
+        train(data, tmp_path / f"{die_after}", recipe)
+        assert logged(tmp_path / f"{die_after}") == logged(tmp_path / "whole")
+    plain = toy_recipe("local", "face", precision="bf16", channels_last=True)
+    first = [Trainer(data, r, tmp_path / n, "key", BACKDROP).train_step() for r, n in ((recipe, "a"), (plain, "b"))]
+    assert first[0]["g_l1"] == first[1]["g_l1"]
+    assert first[0]["d_real"] != first[1]["d_real"]
+
+
+@pytest.mark.slow
+def test_compiled_it_learns_the_same(data: TargetData, tmp_path: Path) -> None:
+    rows = []
+    for compiled in (False, True):
+        recipe = toy_recipe("face", compiled=compiled, max_steps=3, turn_degrees=0.0)
+        trainer = train(data.halved(), tmp_path / str(compiled), recipe)
+        rows.append(logged(tmp_path / str(compiled)))
+        assert not any("_orig_mod" in name for w in trainer.finished().values() for name in w)
+    for a, b in zip(*rows, strict=True):
+        assert a == pytest.approx(b, rel=2e-3), a["step"]
+
+
 def test_long_gradients_are_clipped(data: TargetData, tmp_path: Path) -> None:
     def moved(clip_norm: float) -> float:
         recipe = toy_recipe(clip_norm=clip_norm, turn_degrees=0.0, betas=(0.0, 0.0))
