@@ -6,10 +6,11 @@ import fcntl
 import getpass
 import hashlib
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cluster.faults import VideoChanged
@@ -17,6 +18,9 @@ from cluster.storage import Entry, StorageMissing, open_storage, split_uri
 
 # A worker may still come back to a video that it used a moment ago.
 IN_USE_S = 900.0
+# What a training that never ended has left on a node may still be taken up for so long.
+LEFT_S = 24 * 3600.0
+_HELD = ".held"
 
 
 def fetched(uri: str, size_bytes: int, etag: str, cache_gb: float) -> Path:
@@ -84,3 +88,27 @@ def _make_room(folder: Path, budget_bytes: int) -> None:
             return
         file.unlink(missing_ok=True)
         held -= size
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """While the block runs, in any of several processes, and for a day after it, nothing sweeps the folder away."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / _HELD).open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            if not (folder / _HELD).exists():
+                # Swept away between the two lines above.
+                continue
+            os.utime(file.fileno())
+            yield
+            return
+
+
+def sweep(parent: Path) -> None:
+    """Remove the folders in it that nobody holds or has held for a day."""
+    for mark in parent.glob(f"*/{_HELD}"):
+        with suppress(FileNotFoundError, BlockingIOError), mark.open("r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if time.time() - os.fstat(file.fileno()).st_mtime > LEFT_S:
+                shutil.rmtree(mark.parent, ignore_errors=True)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
-from cluster.cache import cache_folder, fetched
+from cluster.cache import cache_folder, fetched, held, sweep
 from cluster.faults import Fault, OutOfMemory, Unexpected
 from cluster.job import Failed, TargetJob, Trained
 from cluster.reports import ReportedCheckpoints, Reporter, last_losses
@@ -84,10 +84,17 @@ def _own_failure(error: Exception, job: TargetJob) -> Failed | None:
 
 
 def _train(job: TargetJob, key: str, tell: ActorHandle | None) -> None:
-    context = ray.train.get_context()
-    rank, world = context.get_world_rank(), context.get_world_size()
     _keep_to(job.need)
     work = cache_folder("targets") / f"{job.name}-{key}"
+    sweep(work.parent)
+    with held(work):
+        _train_in(work, job, key, tell)
+
+
+def _train_in(work: Path, job: TargetJob, key: str, tell: ActorHandle | None) -> None:
+    """The same, in a folder of this node that its ranks share."""
+    context = ray.train.get_context()
+    rank, world = context.get_world_rank(), context.get_world_size()
     target, backdrop, first = _load(job, work)
     fingerprint = training_fingerprint(target, job.recipe, first)
     folder = work / f"rank-{rank}"
@@ -181,7 +188,7 @@ def _engine(job: TargetJob, world: int) -> MakeEngine:
 
 
 def _mean(losses: dict[str, float]) -> dict[str, float]:
-    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     values = torch.tensor([*losses.values()], dtype=torch.float64, device=device)
     dist.all_reduce(values)
     return dict(zip(losses, (values / dist.get_world_size()).tolist(), strict=True))

@@ -97,6 +97,8 @@ def _run(job: TargetJob, key: str, tell: ActorHandle | None) -> None:
         failure_config=FailureConfig(max_failures=MAX_LOSSES, controller_failure_limit=MAX_WAITS),
         checkpoint_config=CheckpointConfig(num_to_keep=1),
         callbacks=[_Stop()],
+        # Ray leaves all of a node's GPUs to who has asked for none.
+        worker_runtime_env={} if need.gpus else {"env_vars": {"CUDA_VISIBLE_DEVICES": ""}},
         logging_config=LoggingConfig(log_level="WARNING"),
     )
     config, torch_config = {"job": job, "key": key, "tell": tell}, TorchConfig(timeout_s=RANKS_WAIT_S)

@@ -41,7 +41,8 @@ def new_state(
     ema = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay))  # type: ignore[no-untyped-call]
     if recipe.compiled:
         for network in (generator, discriminator):
-            network.compile()
+            # Of one size: sizes that vary, as windows do, are each compiled, up to a limit.
+            network.compile(dynamic=False)
     engines = [
         engine(
             n, torch.optim.Adam(n.parameters(), recipe.learning_rate, recipe.betas), recipe.accumulate, recipe.clip_norm

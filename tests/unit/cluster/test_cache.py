@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cluster import cache
-from cluster.cache import fetched
+from cluster.cache import fetched, held, sweep
 from cluster.faults import VideoChanged
 from cluster.storage import Storage, StorageMissing, open_storage
 from tests.s3 import S3Server
@@ -77,3 +77,21 @@ def test_room_is_made_of_what_was_not_used_for_long(bucket: Storage, monkeypatch
     os.utime(paths[0])
     fetched(*put(bucket, "4.mp4", b"4" * 3000), 3500e-9)
     assert [p.exists() for p in (paths[0], paths[2], new)] == [True, True, True]
+
+
+def test_what_nobody_holds_any_more_is_swept_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "LEFT_S", 50)
+    in_use, left, old = (tmp_path / name for name in ("in-use", "left", "old"))
+    for folder in (left, old):
+        with held(folder):
+            (folder / "pictures").touch()
+    with held(in_use), held(in_use):
+        for folder in (in_use, old):
+            os.utime(folder / ".held", (time.time() - 100,) * 2)
+        sweep(tmp_path)
+        assert [folder.exists() for folder in (in_use, left, old)] == [True, True, False]
+    sweep(tmp_path)
+    assert not in_use.exists()
+    with held(in_use):
+        sweep(tmp_path)
+        assert in_use.exists()
