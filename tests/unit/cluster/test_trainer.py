@@ -61,6 +61,11 @@ class Fit:
     def heard(self) -> tuple[list[dict[str, float]], list[News]]:
         return ray.get(self.ear.heard.remote())  # type: ignore[no-any-return]
 
+    def call_off(self) -> None:
+        ray.cancel(self._answer)
+        with pytest.raises(ray.exceptions.TaskCancelledError):
+            ray.get(self._answer, timeout=30)
+
     def wait(self) -> Trained | Failed:
         return ray.get(self._answer, timeout=LIMIT_S)  # type: ignore[no-any-return]
 
@@ -137,6 +142,22 @@ def test_a_killed_worker_changes_nothing(trained: Callable[[int, int], Left], fi
     assert again.world == 2
     assert rows == whole == heard
     assert same == weights
+
+
+def test_one_that_is_called_off_is_taken_up(
+    trained: Callable[[int, int], Left], film: Path, tmp_path: Path, two_cpus: Path
+) -> None:
+    what = job(film, tmp_path, small())
+    fit = Fit(what)
+    (_, pid), *_ = fit.until(lambda news: news.step >= 4).ranks
+    fit.call_off()
+    deadline = time.monotonic() + 30
+    while Path(f"/proc/{pid}").exists() and "State:\tZ" not in Path(f"/proc/{pid}/status").read_text():
+        assert time.monotonic() < deadline, "its worker goes on"
+        time.sleep(0.1)
+    again = Fit(what)
+    assert left(again.wait())[1:] == trained(1, 1)[1:]
+    assert again.heard()[1][0].step >= 3
 
 
 def test_all_stages_are_taken_up_from_a_bucket(film: Path, two_cpus: Path, s3_server: S3Server, tmp_path: Path) -> None:
