@@ -10,6 +10,7 @@ from cluster.faults import Fault
 from cluster.policy import Cause
 from cluster.room import Need
 from cluster.storage import Storage, StorageMissing, open_storage, split_uri
+from dancedist.errors import FileInvalid
 from dancedist.recipe import Recipe, fingerprint
 from dancedist.stage import CODE_VERSION as STAGE_VERSION
 from dancedist.training.loop import CODE_VERSION, trained_parts
@@ -108,11 +109,11 @@ class News:
 
 
 def training_key(job: TargetJob) -> str:
-    """16 hex digits of what decides the weights, by listing alone. Raises StorageMissing, StorageUnavailable."""
-    begun = None if job.first is None else f"{job.first.rstrip('/')}/dancer.json"
-    files = [*job.videos, *job.poses, *([begun] if begun else [])]
+    """16 hex digits of what decides the weights, without reading a film. Raises StorageMissing, StorageUnavailable."""
+    files = [_seen(uri) for uri in (*job.videos, *job.poses)]
+    begun = [] if job.first is None else _weights(job.first)
     parts = trained_parts(job.recipe)
-    return fingerprint(*map(_seen, files), job.recipe.pose, *parts, CODE_VERSION, STAGE_VERSION)
+    return fingerprint(*files, *begun, job.recipe.pose, *parts, CODE_VERSION, STAGE_VERSION)
 
 
 def done(job: TargetJob) -> Trained | None:
@@ -126,3 +127,12 @@ def _seen(uri: str) -> str:
     if entry is None:
         raise StorageMissing("is not there", file=uri)
     return f"{uri} {entry.size_bytes} {entry.etag}"
+
+
+def _weights(bundle: str) -> list[str]:
+    """What a bundle says of its weights: wherever it lies, and whatever was measured of it since."""
+    try:
+        plain = json.loads(open_storage(bundle).read("dancer.json"))
+    except ValueError as error:
+        raise FileInvalid("is no dancer", file=bundle, expected="dancer.json of a bundle", got=str(error)) from error
+    return [str(plain.get(sum_name)) for sum_name in ("weights_sha256", "face_sha256")]

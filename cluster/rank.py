@@ -20,8 +20,8 @@ from ray.exceptions import RayError
 
 from cluster.cache import cache_folder, fetched, held, sweep
 from cluster.faults import Fault, OutOfMemory, Unexpected
-from cluster.job import Failed, TargetJob, Trained
-from cluster.reports import ReportedCheckpoints, Reporter, last_losses
+from cluster.job import Failed, TargetJob
+from cluster.reports import REPORT, ReportedCheckpoints, Reporter, publish, redraw
 from cluster.room import Need
 from cluster.storage import StorageMissing, open_storage, split_uri
 from dancedist.bundle import Bundle, load_bundle, record_metrics
@@ -31,7 +31,7 @@ from dancedist.files import only_one, published
 from dancedist.metrics.report import means, write_report
 from dancedist.pose.sequence import read_poses
 from dancedist.training.engine import MakeEngine, Ranks, TorchEngine
-from dancedist.training.loop import LOG, Trainer
+from dancedist.training.loop import Trainer
 from dancedist.training.target import (
     Target,
     empty_stage,
@@ -42,8 +42,6 @@ from dancedist.training.target import (
     training_fingerprint,
 )
 from dancedist.weights import ensure
-
-REPORT = "report.json"
 
 
 class RankFailed(Exception):
@@ -118,11 +116,12 @@ def _train_in(work: Path, job: TargetJob, key: str, tell: ActorHandle | None) ->
         reporter.tell()
     peaks = _of_all(_peaks(), world)
     if rank == 0:
+        redraw(trainer)
         bundle = leave_bundle(target, trainer, job.name, fingerprint, folder / "dancer")
         report = held_out_report(bundle, target)
         record_metrics(folder / "dancer", {"held-out block": means(report)})
         write_report(report, folder / REPORT)
-        _publish(job, key, trainer, world, peaks, means(report)[DANCER])
+        publish(job, key, trainer, world, peaks, means(report)[DANCER])
     if world > 1:
         dist.barrier()
     if context.get_local_rank() == 0:
@@ -207,26 +206,3 @@ def _peaks() -> tuple[int, int]:
     """Bytes that this process held at most, of the machine's memory and of its GPU's."""
     gpu_bytes = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, gpu_bytes
-
-
-def _publish(
-    job: TargetJob, key: str, trainer: Trainer, world: int, peaks: list[tuple[int, int]], metrics: dict[str, float]
-) -> None:
-    """Take it all to the storage, the marker last."""
-    place = open_storage(job.place(key))
-    for file in sorted((trainer.folder / "dancer").iterdir()):
-        place.upload(file, f"dancer/{file.name}")
-    for name in (LOG, "losses.png", REPORT):
-        place.upload(trainer.folder / name, name)
-    Trained(
-        name=job.name,
-        key=key,
-        bundle=f"{job.place(key)}/dancer",
-        steps=trainer.steps,
-        seconds=round(trainer.state.seconds, 1),
-        world=world,
-        peak_bytes=max(memory for memory, _ in peaks),
-        peak_gpu_bytes=max(gpu for _, gpu in peaks),
-        losses=last_losses(trainer.folder / LOG),
-        metrics=metrics,
-    ).write(place)

@@ -1,4 +1,4 @@
-"""What a worker of Ray Train says while it trains: checkpoints to Ray Train, news to whoever keeps the books."""
+"""What a worker of Ray Train says: checkpoints to Ray Train, news to whoever keeps the books, the bundle at the end."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ import ray.train
 from ray.actor import ActorHandle
 from ray.train import Checkpoint
 
-from cluster.job import News
+from cluster.job import News, TargetJob, Trained
+from cluster.storage import open_storage
 from dancedist.training.loop import LOG, Trainer
+from dancedist.training.pictures import plot_losses
 
 TELL_EVERY_S = 1.0
+# What was measured, beside the bundle.
+REPORT = "report.json"
 
 
 class ReportedCheckpoints:
@@ -92,3 +96,35 @@ def last_losses(log: Path) -> dict[str, float]:
     """The last row of a log, without its step."""
     row: dict[str, Any] = json.loads(log.read_text().splitlines()[-1])
     return {name: value for name, value in row.items() if name != "step"}
+
+
+def redraw(trainer: Trainer) -> None:
+    """The last pictures of a training that ended elsewhere: its checkpoint has none."""
+    sample = trainer.folder / f"sample_{trainer.steps:06d}.png"
+    if not sample.exists():
+        trainer.stage.sample(sample)
+    if not (trainer.folder / "losses.png").exists():
+        plot_losses(trainer.folder / LOG, trainer.folder / "losses.png")
+
+
+def publish(
+    job: TargetJob, key: str, trainer: Trainer, world: int, peaks: list[tuple[int, int]], metrics: dict[str, float]
+) -> None:
+    """Take it all to the storage, the marker last; `metrics` of the dancer on its held-out block."""
+    place = open_storage(job.place(key))
+    for file in sorted((trainer.folder / "dancer").iterdir()):
+        place.upload(file, f"dancer/{file.name}")
+    for name in (LOG, "losses.png", REPORT):
+        place.upload(trainer.folder / name, name)
+    Trained(
+        name=job.name,
+        key=key,
+        bundle=f"{job.place(key)}/dancer",
+        steps=trainer.steps,
+        seconds=round(trainer.state.seconds, 1),
+        world=world,
+        peak_bytes=max(memory for memory, _ in peaks),
+        peak_gpu_bytes=max(gpu for _, gpu in peaks),
+        losses=last_losses(trainer.folder / LOG),
+        metrics=metrics,
+    ).write(place)

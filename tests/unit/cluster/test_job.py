@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -41,6 +42,22 @@ def test_the_key_is_of_what_decides_the_weights(asked: TargetJob, tmp_path: Path
     (tmp_path / "film.mp4").unlink()
     with pytest.raises(StorageMissing, match=r"film\.mp4"):
         training_key(asked)
+
+
+def test_a_first_dancer_is_known_by_its_weights(asked: TargetJob, tmp_path: Path) -> None:
+    def begun(folder: str, **record: object) -> str:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "dancer.json").write_text(json.dumps(record))
+        return training_key(replace(asked, first=str(tmp_path / folder)))
+
+    keys = [
+        begun("a", weights_sha256="1"),
+        begun("b", weights_sha256="1", metrics={"ssim": 0.9}),
+        begun("a", weights_sha256="2"),
+        begun("a", weights_sha256="1", face_sha256="3"),
+    ]
+    assert keys[0] == keys[1]
+    assert len({training_key(asked), *keys}) == 4
 
 
 def test_the_marker_says_what_is_trained(asked: TargetJob) -> None:

@@ -12,7 +12,7 @@ from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
 from cluster.job import Failed, News
 from cluster.rank import RankFailed, _own_failure
-from cluster.reports import Reporter, last_losses
+from cluster.reports import Reporter, last_losses, redraw
 from cluster.trainer import _failed, fit_target
 from dancedist.errors import TrainingDiverged
 from dancedist.training.loop import LOG, Trainer
@@ -89,7 +89,12 @@ def test_news_are_told_once_and_a_taken_up_log_from_its_start(tmp_path: Path) ->
     assert told[-1].pictures["sample_000008.png"] == (tmp_path / "sample_000008.png").read_bytes()
     assert {**last_losses(tmp_path / LOG), "step": 7} == rows[-1]
     told.clear()
-    Reporter(trainer(), "rosa", (), ear).tell()
+    # On another node nothing is there but what its checkpoint holds.
+    for picture in tmp_path.glob("*.png"):
+        picture.unlink()
+    redraw(again := trainer())
+    assert {path.name for path in tmp_path.glob("*.png")} == {"sample_000008.png", "losses.png"}
+    Reporter(again, "rosa", (), ear).tell()
     assert [row for news in told for row in news.rows] == rows
     # At most once a second, and to nobody where nobody listens.
     reporter.advance(1)
