@@ -67,7 +67,7 @@ def test_the_marker_says_what_is_trained(asked: TargetJob) -> None:
     # Weights that are there without it do not count.
     place.write("dancer/generator.safetensors", b"half of it")
     assert done(asked) is None
-    trained = Trained("rosa", key, f"{place.uri}/dancer", 20, 3.5, 2, 10**9, 0, {"g_l1": 1.0})
+    trained = Trained("rosa", key, f"{place.uri}/dancer", 20, 3.5, 2, 10**9, 0, {"g_l1": 1.0}, {"body_lpips": 0.1})
     trained.write(place)
     assert done(asked) == trained
     assert done(replace(asked, recipe=small(max_steps=21))) is None
