@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import shutil
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -143,8 +143,12 @@ def _load(job: TargetJob, work: Path) -> tuple[Target, NDArray[np.uint8] | None,
     # Told now, not when all is trained.
     ensure(LPIPS_WEIGHTS)
     with only_one(work / ".lock"):
-        videos = [_local(uri, work / "videos", recipe.extraction.cache_gb) for uri in job.videos]
-        found = [read_poses(_local(uri, work / "given", recipe.extraction.cache_gb)) for uri in job.poses]
+        # Several may have one name.
+        videos, given = (
+            [local(uri, work / kind / str(i), recipe.extraction.cache_gb) for i, uri in enumerate(uris)]
+            for kind, uris in (("videos", job.videos), ("given", job.poses))
+        )
+        found = [read_poses(path) for path in given]
         target = load_target(videos, recipe, work, poses_of=found)
         kept = work / "stage.npy"
         if not kept.exists() and (stage := empty_stage(target, recipe)) is not None:
@@ -154,8 +158,11 @@ def _load(job: TargetJob, work: Path) -> tuple[Target, NDArray[np.uint8] | None,
     return target, np.load(kept) if recipe.generator.backdrop else None, first
 
 
-def _local(uri: str, folder: Path, cache_gb: float) -> Path:
-    """A file of this node with the content of `uri`, and its name."""
+def local(uri: str, folder: Path, cache_gb: float) -> Path:
+    """A file of this node with the content of `uri`, and its name: in `folder` where it has to be fetched.
+
+    There it stays while it is trained on, whatever is fetched for others.
+    """
     store, name = split_uri(uri)
     entry = open_storage(store).stat(name)
     if entry is None:
@@ -164,10 +171,11 @@ def _local(uri: str, folder: Path, cache_gb: float) -> Path:
     if path.name == name:
         return path
     folder.mkdir(parents=True, exist_ok=True)
-    link = folder / PurePosixPath(uri).name
-    link.unlink(missing_ok=True)
-    link.symlink_to(path)
-    return link
+    own = folder / name
+    if not (own.exists() and own.samefile(path)):
+        own.unlink(missing_ok=True)
+        own.hardlink_to(path)
+    return own
 
 
 def _bundle(uri: str, folder: Path) -> Bundle:

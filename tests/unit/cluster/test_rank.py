@@ -11,11 +11,13 @@ from ray.exceptions import ActorDiedError
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
 from cluster.job import Failed, News
-from cluster.rank import RankFailed, _own_failure
+from cluster.rank import RankFailed, _own_failure, local
 from cluster.reports import Reporter, last_losses, redraw
+from cluster.storage import open_storage
 from cluster.trainer import _failed, fit_target
 from dancedist.errors import TrainingDiverged
 from dancedist.training.loop import LOG, Trainer
+from tests.s3 import S3Server
 from tests.unit.cluster.fits import job, small
 from tests.unit.conftest import SIZE, toy, toy_recipe
 
@@ -101,3 +103,21 @@ def test_news_are_told_once_and_a_taken_up_log_from_its_start(tmp_path: Path) ->
     reporter.advance(1)
     Reporter(first, "rosa", (), None).advance(1)
     assert len(told) <= 2
+
+
+def test_films_of_one_name_are_held_apart_and_stay(
+    s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (*s3_server.environment.items(), ("DANCEDIST_CACHE", str(tmp_path / "cache"))):
+        monkeypatch.setenv(name, value)
+    store = open_storage(s3_server.uri(f"rank/{tmp_path.name}"))
+    for day in "ab":
+        store.write(f"{day}/film.mp4", day.encode())
+    uris = [f"{store.uri}/{day}/film.mp4" for day in "ab"]
+    films = [local(uri, tmp_path / "work" / str(i), 1.0) for i, uri in enumerate(uris)]
+    for evicted in (tmp_path / "cache" / "videos").glob("*.mp4"):
+        evicted.unlink()
+    assert [(film.name, film.read_text()) for film in films] == [("film.mp4", "a"), ("film.mp4", "b")]
+    assert local(uris[0], tmp_path / "work" / "0", 1.0).read_text() == "a"
+    (tmp_path / "film.mp4").write_text("on a disk")
+    assert local(str(tmp_path / "film.mp4"), tmp_path / "work", 1.0) == tmp_path / "film.mp4"
