@@ -132,6 +132,22 @@ def test_stopped_by_ctrl_c_it_goes_on_where_it_was(node: Nodes, fleet: Path, tmp
     assert json.loads(trained.read_text())["steps"] == 60
 
 
+def test_the_ablation_is_one_command(node: Nodes, fleet: Path, tmp_path: Path) -> None:
+    command = ["python", "jobs/evaluate_dancers.py", "--ablation", "--target", str(fleet / "anna.mp4"), "--steps", "20"]
+    command += ["--seeds", "1", "--storage", str(tmp_path), "--out", str(tmp_path / "out")]
+    for found in ("3 targets, 0 of them found done", "3 targets, 3 of them found done"):
+        process = node.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        said, _ = process.communicate(timeout=LIMIT_S)
+        assert process.returncode == 0, said
+        assert found in said
+    told = json.loads((tmp_path / "out" / "ablation.json").read_text())
+    assert list(told["rows"]) == ["nearest frame", "frame by frame", "+ temporal smoothing", "+ face"]
+    assert told["gains"]["body_lpips"].keys() == {"+ temporal smoothing", "+ face"}
+    logs = [path.read_text().splitlines() for path in sorted(tmp_path.glob("anna-*/*/log.jsonl"))]
+    assert [json.loads(log[-1])["step"] for log in logs] == [19, 19, 19]
+    assert ["f_gan" in log[-1] for log in logs] == [False, False, True]
+
+
 def test_a_relative_storage_is_refused_where_it_would_be_lost(node: Nodes, fleet: Path) -> None:
     code, said = submit(node, "--fleet", fleet_file(fleet, ["anna"], 20), "--storage", "runs")
     assert code != 0
