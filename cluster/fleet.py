@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -60,7 +60,6 @@ class _Going:
     steps: int = 0
     last_fault: Fault | None = None
     row: Row | None = None
-    told: set[str] = field(default_factory=set)
 
 
 def found_done(job: TargetJob) -> Row | None:
@@ -215,7 +214,13 @@ class Fleet:
         phases = [*self._policy.phases.values()]
         counts = ", ".join(f"{phases.count(p)} {p}" for p in dict.fromkeys(phases))
         going = [self._going[name] for name in self._running.values()]
-        log.info("fleet: %s; %s", counts, ", ".join(f"{g.job.name} {g.step}/{g.steps or '?'}" for g in going) or "-")
+        log.info("fleet: %s; %s", counts, ", ".join(map(_progress, going)) or "-")
+
+
+def _progress(going: _Going) -> str:
+    # Rank 0 measures what is trained before it lets go.
+    measured = ", measuring" if going.steps and going.step == going.steps else ""
+    return f"{going.job.name} {going.step}/{going.steps or '?'}{measured}"
 
 
 def _mailbox() -> ray.actor.ActorHandle:
