@@ -17,11 +17,11 @@ from dancedist.metrics.report import METRICS, Report
 
 # The paper's tables (v1), then what it does not measure.
 TABLES = {
-    "1: body": ("body_ssim", "body_lpips"),
-    "2: face": ("face_ssim", "face_lpips"),
-    "3: pose distance": ("pose_distance_px",),
-    "4: missed detections": ("missed_detections",),
-    "motion": ("tof_px", "tlp", "warping_error"),
+    "Table 1: body": ("body_ssim", "body_lpips"),
+    "Table 2: face": ("face_ssim", "face_lpips"),
+    "Table 3: pose distance": ("pose_distance_px",),
+    "Table 4: missed detections": ("missed_detections",),
+    "Motion": ("tof_px", "tlp", "warping_error"),
 }
 KEYS = tuple(key for keys in TABLES.values() for key in keys)
 # row of the table -> seed -> metric -> mean over the held-out frames.
@@ -53,7 +53,7 @@ def to_markdown(values: Values, about: str) -> str:
     lines = [about, ""]
     for title, keys in TABLES.items():
         heads = [f"{METRICS[k].over} {METRICS[k].title} {'↑' if METRICS[k].better == 'higher' else '↓'}" for k in keys]
-        lines += [f"**Table {title}**", "", f"| | {' | '.join(heads)} |", "|---" * (len(keys) + 1) + "|"]
+        lines += [f"**{title}**", "", f"| | {' | '.join(heads)} |", "|---" * (len(keys) + 1) + "|"]
         lines += [f"| {row} | {' | '.join(_told(seeds, k) for k in keys)} |" for row, seeds in values.items()]
         lines.append("")
     lines += ["**Against the row above, seed by seed** (+ is better)", ""]
