@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -15,8 +14,9 @@ from rich.markdown import Markdown
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cluster.comparison import compare_ablation, compare_dancers
+from cluster.entry import run_job
 from cluster.session import connected, lasting
-from dancedist.errors import DancedistError, RecipeInvalid
+from dancedist.errors import RecipeInvalid
 from dancedist.metrics.report import table
 from dancedist.recipe import load_recipe
 
@@ -52,10 +52,4 @@ def evaluate_dancers(
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("dancedist").setLevel(logging.INFO)
-    try:
-        typer.run(evaluate_dancers)
-    except DancedistError as error:
-        sys.stderr.write(f"evaluate_dancers: {error} [{error.slug}]\n")
-        raise SystemExit(1) from None
+    run_job(evaluate_dancers)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -12,9 +11,9 @@ import typer
 # `python jobs/x.py` puts jobs/ first on the path, not the repository.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from cluster.entry import run_job
 from cluster.extraction import run_extraction
 from cluster.session import connected, lasting
-from dancedist.errors import DancedistError
 from dancedist.recipe import load_recipe
 
 
@@ -60,10 +59,4 @@ def extract_poses(
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("dancedist").setLevel(logging.INFO)
-    try:
-        typer.run(extract_poses)
-    except DancedistError as error:
-        sys.stderr.write(f"extract_poses: {error} [{error.slug}]\n")
-        raise SystemExit(1) from None
+    run_job(extract_poses)

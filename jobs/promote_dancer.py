@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from pathlib import Path
@@ -14,8 +13,8 @@ from rich.console import Console
 # `python jobs/x.py` puts jobs/ first on the path, not the repository.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from cluster.entry import run_job
 from cluster.promotion import promote
-from dancedist.errors import DancedistError
 from dancedist.metrics.report import table
 
 KEPT = 4
@@ -49,10 +48,4 @@ def promote_dancer(
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("dancedist").setLevel(logging.INFO)
-    try:
-        typer.run(promote_dancer)
-    except DancedistError as error:
-        sys.stderr.write(f"promote_dancer: {error} [{error.slug}]\n")
-        raise SystemExit(1) from None
+    run_job(promote_dancer)

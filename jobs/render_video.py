@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from pathlib import Path
@@ -13,9 +12,9 @@ import typer
 # `python jobs/x.py` puts jobs/ first on the path, not the repository.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from cluster.entry import run_job
 from cluster.rendering import render_with
 from cluster.session import lasting
-from dancedist.errors import DancedistError
 
 
 def render_video(
@@ -45,10 +44,4 @@ def render_video(
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("dancedist").setLevel(logging.INFO)
-    try:
-        typer.run(render_video)
-    except DancedistError as error:
-        sys.stderr.write(f"render_video: {error} [{error.slug}]\n")
-        raise SystemExit(1) from None
+    run_job(render_video)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import sys
 from pathlib import Path
@@ -14,11 +13,11 @@ from rich.console import Console
 # `python jobs/x.py` puts jobs/ first on the path, not the repository.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from cluster.entry import run_job
 from cluster.fleetfile import read_fleet
 from cluster.session import connected, lasting
 from cluster.standing import exit_code, fleet_table
 from cluster.training import train_fleet
-from dancedist.errors import DancedistError
 
 
 def train_many(
@@ -53,11 +52,5 @@ def _stop(*_: object) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("dancedist").setLevel(logging.INFO)
     signal.signal(signal.SIGTERM, _stop)
-    try:
-        typer.run(train_many)
-    except DancedistError as error:
-        sys.stderr.write(f"train_many: {error} [{error.slug}]\n")
-        raise SystemExit(1) from None
+    run_job(train_many)
