@@ -15,11 +15,13 @@ from ray.train.v2.api.config import LoggingConfig
 from ray.util.placement_group import NODE_ID_LABEL_KEY
 
 from cluster.arrow import arrow_filesystem
+from cluster.cache import fetched_now
 from cluster.faults import Fault, WorkerLost
 from cluster.job import Failed, TargetJob, Trained, training_key
 from cluster.rank import RankFailed, train_rank
 from cluster.storage import open_storage
 from dancedist.errors import DancedistError, RecipeInvalid
+from dancedist.video.reel import open_footage
 
 # So many lost workers or nodes, Ray Train takes up by itself; and so many times, of a minute each, it waits for room.
 MAX_LOSSES, MAX_WAITS = 3, 5
@@ -67,7 +69,10 @@ def fit_target(job: TargetJob, tell: ActorHandle | None = None) -> Trained | Fai
 
 
 def _check(job: TargetJob) -> None:
-    """Raise RecipeInvalid where the batch cannot be shared out."""
+    """Raise RecipeInvalid where the batch cannot be shared out, and what is wrong with films that have no poses yet.
+
+    Their poses could not be found, for they may be no films: Ray Train takes half a minute of a core to begin.
+    """
     training, workers = job.recipe.training, job.need.workers
     shares = math.lcm(*range(1, workers + 1)) if job.recipe.distributed.elastic else workers
     if training.batch_pairs % (training.accumulate * shares):
@@ -75,6 +80,8 @@ def _check(job: TargetJob) -> None:
         raise RecipeInvalid(
             "training.batch_pairs cannot be shared out", file=job.name, expected=expected, got=str(training.batch_pairs)
         )
+    if not job.poses:
+        open_footage([fetched_now(uri, job.recipe.extraction.cache_gb) for uri in job.videos], job.recipe.video)
 
 
 def _run(job: TargetJob, key: str, tell: ActorHandle | None) -> None:

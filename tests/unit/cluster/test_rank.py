@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import ray
 import torch
 from ray.exceptions import ActorDiedError
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
@@ -69,6 +71,14 @@ def test_a_batch_that_cannot_be_shared_out_is_told_before_anything_starts(
     assert isinstance(failed, Failed)
     # Where it fits, the film is what is missed next.
     assert failed.fault.slug == ("storage-missing" if fits else "recipe-invalid")
+
+
+def test_a_film_without_poses_that_is_none_costs_no_start_of_ray_train(tmp_path: Path) -> None:
+    film = tmp_path / "broken.mp4"
+    film.write_text("no film at all")
+    failed = fit_target(replace(job(film, tmp_path, small()), poses=()))
+    assert isinstance(failed, Failed)
+    assert (failed.fault.slug, failed.cause, ray.is_initialized()) == ("video-unreadable", "failed", False)
 
 
 def test_news_are_told_once_and_a_taken_up_log_from_its_start(tmp_path: Path) -> None:
