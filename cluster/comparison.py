@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from cluster.ablation import ROWS, run_ablation
 from cluster.cache import cache_folder, fetched_now
 from cluster.fleetfile import absolute
-from cluster.promotion import compare
+from cluster.left_out import compare
 from cluster.registry import fetch_dancer
 from cluster.room import Need
 from cluster.storage import open_storage, split_uri

@@ -8,29 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
-
 from cluster.cache import cache_folder, fetched_now
+from cluster.left_out import compare
 from cluster.mlflow_client import tracking_uri
 from cluster.registry import CANDIDATE, CHAMPION, Version, fetch_dancer, find_dancer, model_name, move_champion
-from dancedist import evaluation as ev
-from dancedist.bundle import Bundle, load_bundle
-from dancedist.errors import DancedistError, FileInvalid
+from dancedist.bundle import load_bundle
+from dancedist.errors import DancedistError
 from dancedist.metrics.report import METRICS, Report
-from dancedist.pose.extract import extract_with_progress
-from dancedist.progress import progress
-from dancedist.recipe import file_sha256, fingerprint
-from dancedist.render.film import render_frames
-from dancedist.split import split_by_time
-from dancedist.video.decode import read_frames
-from dancedist.video.probe import Video, probe
 
 # What decides, and by how much the others may be worse before they do: noise of the pose network between trainings
 # of one recipe stays under it.
 DECIDES = "body_lpips"
 POSE_DISTANCE_TOLERANCE = 0.05
 MISSED_TOLERANCE = 0.25
-LEAST_FRAMES = 8
 
 
 class ChampionMoved(DancedistError):
@@ -111,49 +101,3 @@ def judge(candidate: Mapping[str, float], champion: Mapping[str, float]) -> Verd
             False, f"{told}, but {missed:.2f} more joints are missed per image (up to {MISSED_TOLERANCE} will do)"
         )
     return Verdict(True, told)
-
-
-def compare(bundles: Mapping[str, Bundle], video_path: Path, work: Path) -> Report:
-    """Every metric of every bundle on the frames that all of them left out; the first one's recipe finds the truth.
-
-    Each is rendered from poses as its own recipe finds them; poses found are kept in `work`. Raises FileInvalid for a
-    video that one of them was not trained on, or too few frames left out by all.
-    """
-    sha256 = file_sha256(video_path)
-    for role, bundle in bundles.items():
-        made = bundle.dancer.provenance
-        if made.video_sha256 != sha256:
-            expected = f"{made.video}, sha256 {made.video_sha256[:16]}"
-            raise FileInvalid(
-                f"is not what the {role} was trained on", file=video_path, expected=expected, got=sha256[:16]
-            )
-    truth = next(iter(bundles.values()))
-    films = {role: probe(video_path, bundle.dancer.recipe.video) for role, bundle in bundles.items()}
-    block = _left_out_by_all(bundles, films)
-    rendered = {}
-    for role, bundle in bundles.items():
-        recipe = bundle.dancer.recipe
-        key = fingerprint(sha256, recipe.video, recipe.pose)
-        poses = extract_with_progress(films[role], work / f"{key}.parquet", recipe.pose).slice(block.start, block.stop)
-        if bundle is truth:
-            true_poses = poses
-        with progress(f"rendering {role}", len(poses)) as advance:
-            rendered[role] = np.stack(list(render_frames(bundle, poses, advance)))
-    frames = ev.filled(read_frames(films[next(iter(bundles))], block.start, block.stop))
-    redetect = ev.redetector(truth.dancer.recipe.pose)
-    shown = ev.Rendition(true_poses, rendered)
-    return ev.score(shown, true_poses, frames, redetect, ev.perceptual_metric(), "the held-out block")
-
-
-def _left_out_by_all(bundles: Mapping[str, Bundle], films: Mapping[str, Video]) -> range:
-    """The test blocks lie at the end; up to the evaluation's number of frames."""
-    splits = [split_by_time(films[r].frames, films[r].fps, b.dancer.recipe.data) for r, b in bundles.items()]
-    start = max(split.test.start for split in splits)
-    stop = min(split.test.stop for split in splits)
-    if stop - start < LEAST_FRAMES:
-        raise FileInvalid(
-            "has too few frames that all of them left out",
-            expected=f"{LEAST_FRAMES} frames in every [data] test block",
-            got=str(max(0, stop - start)),
-        )
-    return range(start, min(stop, start + ev.MAX_FRAMES))

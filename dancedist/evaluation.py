@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from dancedist.recipe import PoseRecipe
 from dancedist.render.film import render_frames
 from dancedist.training.target import Target
 from dancedist.video.decode import read_frame_at, read_frames
+from dancedist.video.reel import Footage
 from dancedist.weights import load_backbone
 
 LPIPS_WEIGHTS = "lpips-alexnet"
@@ -64,16 +65,22 @@ def renditions(bundle: Bundle, target: Target, poses: PoseSequence, label: str) 
     with progress(f"rendering {label}", len(poses)) as advance:
         rendered = np.stack(list(render_frames(bundle, poses, advance)))
     block = target.data.split.train
-    known = target.data.train_frames()
-    train = PoseSequence(target.poses.xy[known], target.poses.score[known], poses.topology, poses.fps, poses.size)
-    nearest = known[nearest_frames(train, poses)]
     mean = mean_frame(read_frames(target.video, block.start, block.stop))
     methods = {
         DANCER: rendered,
-        NEAREST: _frames_at(target, nearest),
+        NEAREST: nearest_rendition(target.video, target.poses, target.data.train_frames(), poses),
         MEAN: np.broadcast_to(mean, rendered.shape),
     }
     return Rendition(poses, methods)
+
+
+def nearest_rendition(film: Footage, film_poses: PoseSequence, known: NDArray[np.int64], poses: PoseSequence) -> Rgb:
+    """For each of `poses` that of the film's frames `known` (N,) whose pose is nearest: (T, H, W, 3)."""
+    train = replace(film_poses, xy=film_poses.xy[known], score=film_poses.score[known])
+    nearest = known[nearest_frames(train, poses)]
+    wanted = sorted(set(nearest.tolist()))
+    found = dict(zip(wanted, read_frame_at(film, wanted), strict=True))
+    return np.stack([f for t in nearest.tolist() if (f := found[t]) is not None])
 
 
 def held_out_range(target: Target) -> range:
@@ -144,9 +151,3 @@ def score(
 def _boxes(poses: PoseSequence) -> list[tuple[Box | None, Box | None]]:
     pairs = zip(poses.xy, poses.score, strict=True)
     return [(body_box(xy, s, poses.topology, poses.size), face_box(xy, s, poses.topology)) for xy, s in pairs]
-
-
-def _frames_at(target: Target, frames: NDArray[np.int64]) -> Rgb:
-    wanted = sorted(set(frames.tolist()))
-    found = dict(zip(wanted, read_frame_at(target.video, wanted), strict=True))
-    return np.stack([f for t in frames.tolist() if (f := found[t]) is not None])

@@ -192,3 +192,21 @@ def test_the_champion_renders(
     assert unknown.returncode == 1
     assert "dancer-ann" in unknown.stderr
     assert not (tmp_path / "x.mp4").exists()
+
+
+def test_dancers_of_one_video_are_compared(
+    run: Run, frames: list[Rgb], film: Path, poses: PoseSequence, tmp_path: Path
+) -> None:
+    for name, picture in (("near", frames[90]), ("far", frames[90] // 2)):
+        bundle_that_shows(picture, tmp_path / name, film, poses)
+    told = run("evaluate_dancers", "near", "far", "--target", film)
+    assert told.returncode == 0, told.stderr
+    # Two tables; in the first SSIM, PSNR and LPIPS of the body come first.
+    rows = [line.split() for line in told.stdout.splitlines() if line.startswith(("near", "far"))]
+    assert [row[0] for row in rows] == ["near", "far", "nearest"] * 2
+    near, far = (float(row[3]) for row in rows[:2])
+    assert near < far
+
+    nothing = run("evaluate_dancers", "near")
+    assert (nothing.returncode, nothing.stdout) == (1, "")
+    assert "--ablation" in nothing.stderr
