@@ -10,7 +10,6 @@ import numpy as np
 from dancedist import evaluation as ev
 from dancedist.bundle import Bundle
 from dancedist.errors import FileInvalid
-from dancedist.metrics.image import Frames
 from dancedist.metrics.report import Report
 from dancedist.pose.extract import extract_with_progress
 from dancedist.pose.sequence import PoseSequence
@@ -35,7 +34,7 @@ def compare(bundles: Mapping[str, Bundle], video_path: Path, work: Path) -> Repo
     films = {name: probe(video_path, bundle.dancer.recipe.video) for name, bundle in bundles.items()}
     poses = {name: _poses(films[name], bundle, work) for name, bundle in bundles.items()}
     block = _left_out_by_all(bundles, films)
-    shown: dict[str, Frames] = {}
+    shown: dict[str, ev.Rgb] = {}
     for name, bundle in bundles.items():
         with progress(f"rendering {name}", len(block)) as advance:
             danced = poses[name].slice(block.start, block.stop)
