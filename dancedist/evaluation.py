@@ -48,6 +48,10 @@ def redetector(recipe: PoseRecipe) -> Redetect:
     detector = PeopleDetector(recipe)
 
     def redetect(frames: Frames) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        if isinstance(frames, np.ndarray) and frames.strides[0] == 0:
+            # One picture, shown again and again: it is looked at once.
+            xy, score = redetect(list(frames[:1]))
+            return np.repeat(xy, len(frames), 0), np.repeat(score, len(frames), 0)
         size = recipe.segment_frames
         starts = range(0, len(frames), size)
         people = [detector.segment(frames[t] for t in range(s, min(s + size, len(frames)))) for s in starts]

@@ -157,6 +157,7 @@ class LossRecipe(_Part):
         0, ge=0, description="side of the squares on the head and on a part at random; 0: the whole picture"
     )
     l1: float = Field(0.0, ge=0, description="not in the paper; short trainings need it")
+    motion: float = Field(0.0, ge=0, description="L1 of what changes from frame to frame, where temporal; the same")
 
 
 class TrainingRecipe(_Part):

@@ -23,6 +23,7 @@ class LossWeights:
     feature_matching: float
     perceptual: float
     l1: float
+    motion: float = 0.0
 
 
 def rollout(
@@ -80,7 +81,7 @@ def picture_losses(
     perceptual: Callable[[Tensor, Tensor], Tensor] | None,
     weights: LossWeights,
 ) -> dict[str, Tensor]:
-    """The other part: lambda_P (L_P(G(x_{t-1}), y_{t-1}) + L_P(G(x_t), y_t)), and L1.
+    """The other part: lambda_P (L_P(G(x_{t-1}), y_{t-1}) + L_P(G(x_t), y_t)); L1 of pictures and of their change.
 
     The sum of both parts is the paper's full objective, and is what is minimised. `crops` (N, 3, h, w) of pictures
     and truth are what the perceptual loss sees; it counts once per frame of a pair.
@@ -90,6 +91,9 @@ def picture_losses(
         losses["g_perceptual"] = weights.perceptual * 2 * perceptual(*crops)
     if weights.l1:
         losses["g_l1"] = weights.l1 * F.l1_loss(pictures_B23HW, truth_B23HW)
+    if weights.motion:
+        change, true_change = (p[:, 1] - p[:, 0] for p in (pictures_B23HW, truth_B23HW))
+        losses["g_motion"] = weights.motion * F.l1_loss(change, true_change)
     return losses
 
 

@@ -53,7 +53,8 @@ class PictureStage:
         figures, truth = (x.to(lesson.device) for x in lesson.data.batch(mine, own_views))
         backdrop = None if lesson.backdrop is None else _look(lesson.backdrop, own_views).to(lesson.device)
         temporal, losses = recipe.training.temporal, recipe.losses
-        weights = LossWeights(losses.feature_matching, losses.perceptual, losses.l1)
+        motion = losses.motion if temporal else 0.0
+        weights = LossWeights(losses.feature_matching, losses.perceptual, losses.l1, motion)
         pictures = rollout(partial(state.generator, backdrop_B3HW=backdrop), figures, temporal=temporal)
         crops = self._crops(lesson.ranks.mine(corners), pictures, truth)
         g = picture_losses(pictures, truth, crops, self.perceptual, weights)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
 from dancedist.gan.discriminator import Discriminator
@@ -67,9 +68,20 @@ def test_generators_losses_vanish_for_the_truth_but_for_the_judgement() -> None:
     d, x, y = Discriminator(12, 4, 2, 2), pair(1), pair(2)
     seen = judged_input(x, y)
     flat = y.flatten(0, 1)
-    weights = LossWeights(10, 5, 10)
+    weights = LossWeights(10, 5, 10, 10)
     losses = picture_losses(y, y, (flat, flat), lambda a, b: (a - b).abs().mean(), weights)
     losses |= adversarial_losses(d, seen, seen, weights)
-    assert losses.keys() == {"g_gan", "g_matching", "g_perceptual", "g_l1"}
+    assert losses.keys() == {"g_gan", "g_matching", "g_perceptual", "g_l1", "g_motion"}
     assert losses["g_gan"] > 0
     assert all(value == 0 for name, value in losses.items() if name != "g_gan")
+
+
+def test_what_is_as_wrong_in_both_frames_moves_as_the_truth_does() -> None:
+    y, weights = pair(2), LossWeights(0, 0, 10, 10)
+    flat = y.flatten(0, 1)
+    still_wrong = picture_losses(y + 0.5, y, (flat, flat), None, weights)
+    assert still_wrong["g_l1"] == pytest.approx(5.0)
+    assert still_wrong["g_motion"] == pytest.approx(0.0, abs=1e-5)
+    flickers = picture_losses(y + torch.tensor([0.5, -0.5]).view(1, 2, 1, 1, 1), y, (flat, flat), None, weights)
+    assert flickers["g_l1"] == pytest.approx(5.0)
+    assert flickers["g_motion"] == pytest.approx(10.0)
