@@ -38,14 +38,14 @@ def compare(bundles: Mapping[str, Bundle], video_path: Path, work: Path) -> Repo
     for name, bundle in bundles.items():
         with progress(f"rendering {name}", len(block)) as advance:
             danced = poses[name].slice(block.start, block.stop)
-            shown[name] = np.stack(list(render_frames(bundle, danced, advance)))
+            shown[name] = ev.stacked(render_frames(bundle, danced, advance), len(block))
     first, bundle = next(iter(bundles.items()))
     film, true_poses = films[first], poses[first].slice(block.start, block.stop)
     train = split_by_time(film.frames, film.fps, bundle.dancer.recipe.data).train
     known = np.flatnonzero(poses[first].present[train.start : train.stop]) + train.start
     shown[ev.NEAREST] = ev.nearest_rendition(film, poses[first], known, true_poses)
     rendition = ev.Rendition(true_poses, shown)
-    frames = ev.filled(read_frames(film, block.start, block.stop))
+    frames = ev.stacked(read_frames(film, block.start, block.stop), len(block))
     redetect = ev.redetector(bundle.dancer.recipe.pose)
     return ev.score(rendition, true_poses, frames, redetect, ev.perceptual_metric(), "the held-out block")
 

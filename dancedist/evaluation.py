@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from tempfile import TemporaryFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,7 @@ from dancedist.weights import load_backbone
 
 LPIPS_WEIGHTS = "lpips-alexnet"
 DANCER, NEAREST, MEAN = "dancer", "nearest frame", "mean frame"
-# Longer blocks are scored on their first frames: all of them are held in memory.
+# Longer blocks are scored on their first frames.
 MAX_FRAMES = 400
 # Features and flows of neighbouring frames say nearly the same, and take most of the time.
 PIXELS_EVERY = 3
@@ -67,7 +68,7 @@ def renditions(bundle: Bundle, target: Target, poses: PoseSequence, label: str) 
     The baselines know the training block alone: its frame nearest by pose, and the mean of its frames.
     """
     with progress(f"rendering {label}", len(poses)) as advance:
-        rendered = np.stack(list(render_frames(bundle, poses, advance)))
+        rendered = stacked(render_frames(bundle, poses, advance), len(poses))
     block = target.data.split.train
     mean = mean_frame(read_frames(target.video, block.start, block.stop))
     methods = {
@@ -83,8 +84,11 @@ def nearest_rendition(film: Footage, film_poses: PoseSequence, known: NDArray[np
     train = replace(film_poses, xy=film_poses.xy[known], score=film_poses.score[known])
     nearest = known[nearest_frames(train, poses)]
     wanted = sorted(set(nearest.tolist()))
-    found = dict(zip(wanted, read_frame_at(film, wanted), strict=True))
-    return np.stack([f for t in nearest.tolist() if (f := found[t]) is not None])
+    shown = _room(len(poses), (film.height, film.width, 3))
+    for t, frame in zip(wanted, read_frame_at(film, wanted), strict=True):
+        assert frame is not None, f"frame {t} has a pose and no picture"
+        shown[nearest == t] = frame
+    return shown
 
 
 def held_out_range(target: Target) -> range:
@@ -98,7 +102,7 @@ def held_out_range(target: Target) -> range:
 def held_out(target: Target) -> tuple[PoseSequence, Rgb]:
     """Poses and true frames (T, H, W, 3) of `held_out_range`."""
     block = held_out_range(target)
-    frames = filled(read_frames(target.video, block.start, block.stop))
+    frames = stacked(read_frames(target.video, block.start, block.stop), len(block))
     return target.poses.slice(block.start, block.stop), frames
 
 
@@ -122,12 +126,25 @@ def perceptual_metric() -> Lpips:
     return Lpips(load_backbone(LPIPS_WEIGHTS))
 
 
-def filled(frames: Iterable[Rgb | None]) -> Rgb:
-    """Stack frames; one that does not decode repeats the one before (it has no pose, so it is not scored)."""
-    shown: list[Rgb] = []
-    for frame in frames:
-        shown.append(shown[-1] if frame is None else frame)
-    return np.stack(shown)
+def stacked(frames: Iterable[Rgb | None], count: int) -> Rgb:
+    """`count` frames as one array (T, H, W, 3), in an unnamed file: as many at 1080p would take gigabytes of memory.
+
+    One that does not decode repeats the one before, or is black (it has no pose, so it is not scored).
+    """
+    shown: Rgb | None = None
+    for t, frame in enumerate(frames):
+        if shown is None and frame is not None:
+            shown = _room(count, frame.shape)
+        if shown is not None:
+            shown[t] = shown[t - 1] if frame is None else frame
+    assert shown is not None, "no frame at all"
+    return shown
+
+
+def _room(count: int, shape: tuple[int, ...]) -> Rgb:
+    # The mapping keeps the file that has no name any more.
+    with TemporaryFile() as file:
+        return np.memmap(file, np.uint8, "w+", shape=(count, *shape))
 
 
 def score(

@@ -36,12 +36,12 @@ def measure_synthetic(
     outcome.joint_error_torsos = {name: joint_error_torsos(found[name], true[name]) for name in true}
 
     own = ev.renditions(bundle, target, test_poses, "the target's own new dances")
-    frames = ev.filled(read_frames(test))
+    frames = ev.stacked(read_frames(test), test.frames)
     outcome.reports["own motion"] = ev.score(own, true["target_test"], frames, redetect, lpips, "own motion")
 
     stats = RetargetStats.of(true["source"]), RetargetStats.of(true["target"])
     truth = retarget(true["source"], *stats, recipe.retarget, bundle.dancer.frame_size)
-    true_frames = np.stack(list(drawn(TARGET_TRAINING, truth)))
+    true_frames = ev.stacked(drawn(TARGET_TRAINING, truth), len(truth))
     danced = ev.renditions(bundle, target, as_danced_by(bundle, source_poses), "the source's dance")
     outcome.reports["transfer"] = ev.score(danced, truth, true_frames, redetect, lpips, "the transfer")
     return true_frames
@@ -54,7 +54,7 @@ def measure_footage(outcome: Outcome, bundle: Bundle, target: Target, source_pos
     poses, frames = ev.held_out(target)
     own = ev.renditions(bundle, target, poses, "the held-out block")
     outcome.reports["held-out block"] = ev.score(own, poses, frames, redetect, lpips, "the held-out block")
-    danced_poses = as_danced_by(bundle, source_poses)
+    danced_poses = as_danced_by(bundle, source_poses).slice(0, ev.MAX_FRAMES)
     danced = ev.renditions(bundle, target, danced_poses, "the source's dance")
     outcome.reports["transfer"] = ev.score(danced, danced_poses, None, redetect, None, "the transfer")
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,3 +34,17 @@ def test_a_still_picture_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> N
     assert (xy.shape, score.shape, len(looked)) == ((300, 26, 2), (300, 26), 1)
     xy, _ = redetect(np.stack([picture] * 300))
     assert (len(xy), len(looked)) == (300, 301)
+
+
+def test_a_frame_that_does_not_decode_repeats_the_one_before() -> None:
+    a, b = (np.full((2, 3, 3), value, np.uint8) for value in (7, 9))
+    shown = ev.stacked(iter([None, a, None, b]), 4)
+    assert shown[:, 0, 0, 0].tolist() == [0, 7, 7, 9]
+
+
+def test_frames_are_in_a_file_that_has_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    shown = ev.stacked((np.full((4, 4, 3), t, np.uint8) for t in range(5)), 5)
+    assert isinstance(shown, np.memmap)
+    assert not [*tmp_path.iterdir()]
+    assert shown.mean(axis=(1, 2, 3)).tolist() == [0, 1, 2, 3, 4]
