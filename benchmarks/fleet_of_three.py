@@ -37,7 +37,10 @@ def main(steps: int) -> None:
             write_film(folder / f"{name}.mp4", (next(drawn) for _ in range(FRAMES)), Fraction(25), crf=16, speed="fast")
         (folder / "dora.mp4").write_text("no film at all")
         targets = "\n".join(f'[[target]]\nname = "{name}"\nvideos = "{name}.mp4"' for name in (*SCENES, "dora"))
-        (folder / "fleet.toml").write_text(f"[defaults]\noverrides.training.max_steps = {steps}\n{targets}\n")
+        # As many of them for the face as in the preset.
+        face_steps = round(0.15 * steps)
+        lengths = f"overrides.training.max_steps = {steps - face_steps}\noverrides.face.max_steps = {face_steps}"
+        (folder / "fleet.toml").write_text(f"[defaults]\n{lengths}\n{targets}\n")
         cache = os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))
         env = {"XDG_CACHE_HOME": cache, "DANCEDIST_CACHE": str(folder / "node")}
         with Nodes(0, head_cpus=2, memory=4096 * MB, env=env) as node:
