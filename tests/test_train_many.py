@@ -53,8 +53,9 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def fleet_file(fleet: Path, names: list[str], steps: int) -> Path:
     """A fleet.toml of preset quick, shortened to so many steps of both stages."""
-    lines = [f'[defaults]\npreset = "quick"\noverrides.face.max_steps = {steps // 5}\n[defaults.overrides.training]']
-    lines.append(f"max_steps = {steps - steps // 5}\ncheckpoint_every_steps = 5\nsample_every_steps = 10\nlog_every_steps = 1")
+    lines = ['[defaults]\npreset = "quick"', f"overrides.face.max_steps = {steps // 5}"]
+    lines += ["[defaults.overrides.training]", f"max_steps = {steps - steps // 5}", "checkpoint_every_steps = 5"]
+    lines += ["sample_every_steps = 10", "log_every_steps = 1"]
     for name in names:
         lines.append(f'[[target]]\nname = "{name}"\nvideos = "{name}.mp4"')
         lines.append('consent = {who = "nobody: drawn", when = 2026-11-01, reference = "none"}')

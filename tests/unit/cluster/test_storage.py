@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
-import re
-import resource
 import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
 
 import pytest
-import urllib3
-from urllib3.exceptions import ProtocolError
 
 from cluster.storage import (
     RETRY_FOR_S,
@@ -30,17 +21,8 @@ from cluster.storage import (
     open_storage,
     split_uri,
 )
-from tests.s3 import S3Server
 
 MB = 1 << 20
-
-
-@pytest.fixture
-def s3_uri(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A prefix that no other test uses."""
-    for key, value in s3_server.environment.items():
-        monkeypatch.setenv(key, value)
-    return s3_server.uri(f"tests/{uuid4().hex}")
 
 
 @pytest.fixture(params=["folder", "bucket"])
@@ -48,19 +30,6 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     if request.param == "folder":
         return open_storage(str(tmp_path / "store"))
     return open_storage(request.getfixturevalue("s3_uri"))
-
-
-@pytest.fixture
-def bucket(s3_uri: str) -> Storage:
-    return open_storage(s3_uri)
-
-
-@pytest.fixture
-def big_file(tmp_path: Path) -> Path:
-    """20 MB and a bit: several parts of an upload."""
-    path = tmp_path / "big"
-    path.write_bytes(b"".join(hashlib.sha256(bytes([i])).digest() * (MB // 32) for i in range(20)) + b"end")
-    return path
 
 
 @pytest.mark.parametrize("data", [b"", b"x", bytes(range(256)) * 1000])
@@ -148,21 +117,6 @@ def test_list_takes_pages(store: Storage, monkeypatch: pytest.MonkeyPatch, page:
     assert sorted(found) == names
     # SeaweedFS puts a/1 before a-b; others, and folders, do not.
     assert "s3:" in store.uri or found == names
-
-
-def test_partial_files_are_not_listed(tmp_path: Path) -> None:
-    store = open_storage(str(tmp_path))
-    store.write("x", b"")
-    (tmp_path / ".12.partial.x").write_bytes(b"")
-    (tmp_path / ".hidden").write_bytes(b"")
-    assert [e.name for e in store.list()] == [".hidden", "x"]
-
-
-def test_list_keeps_out_of_linked_folders(tmp_path: Path) -> None:
-    store = open_storage(str(tmp_path))
-    store.write("x", b"")
-    (tmp_path / "loop").symlink_to(tmp_path)
-    assert [e.name for e in store.list()] == ["x"]
 
 
 def test_of_many_first_writers_one_wins(store: Storage) -> None:
@@ -279,52 +233,10 @@ def test_split_uri(store: Storage) -> None:
     assert open_storage(parent).read(name) == b"1"
 
 
-def test_file_uris(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "50% #1" / "a b.mp4"
-    open_storage(path.parent.as_uri()).write("a b.mp4", b"1")
-    assert path.read_bytes() == b"1"
-    assert split_uri(path.as_uri()) == split_uri(str(path)) == (str(path.parent), "a b.mp4")
-    monkeypatch.chdir(path.parent)
-    assert split_uri("a b.mp4") == (str(path.parent), "a b.mp4")
-    assert open_storage(".").read("a b.mp4") == b"1"
-
-
 @pytest.mark.parametrize("uri", ["gs://bucket/x", "http://host/x", "file://host/x", "s3:bucket"])
 def test_other_uris_are_refused(uri: str) -> None:
     with pytest.raises(StorageUnavailable, match="no such kind"):
         open_storage(uri)
-
-
-def test_file_in_the_way(tmp_path: Path) -> None:
-    store = open_storage(str(tmp_path))
-    store.write("file", b"")
-    (tmp_path / "folder" / "sub").mkdir(parents=True)
-    for act in (
-        lambda: store.write("file/x", b""),
-        lambda: store.write("folder", b""),
-        lambda: store.write("folder", b"", if_absent=True),
-        lambda: store.upload(tmp_path / "file", "folder/sub"),
-        lambda: store.upload(tmp_path / "not there", "x"),
-        lambda: store.download("file", tmp_path / "folder"),
-        lambda: store.read("x" * 300),
-    ):
-        with pytest.raises(StorageUnavailable, match="cannot be used"):
-            act()
-    assert [p.name for p in tmp_path.rglob("*") if "partial" in p.name] == []
-
-
-def test_full_disk(tmp_path: Path) -> None:
-    store = open_storage(str(tmp_path))
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (MB, before[1]))
-    try:
-        with pytest.raises(StorageUnavailable, match="File too large"):
-            store.write("x", bytes(2 * MB))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, ignored)
-    assert list(tmp_path.iterdir()) == []
 
 
 KILLED = """
@@ -361,155 +273,3 @@ def test_killed_download_leaves_nothing(store: Storage, tmp_path: Path, big_file
         process.wait(10)
     assert list(open_storage(str(out)).list()) == []
     assert how == signal.SIGKILL or list(out.iterdir()) == []
-
-
-def test_wrong_keys_are_told_at_once(s3_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    open_storage(s3_uri).write("x", b"")
-    for key in ("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID"):
-        monkeypatch.setenv(key, "wrong")
-        for act in _acts(open_storage(s3_uri), tmp_path):
-            begun_s = time.monotonic()
-            with pytest.raises(StorageUnavailable, match=r"is refused .*127.0.0.1"):
-                act()
-            assert time.monotonic() - begun_s < 2
-
-
-def test_no_keys_are_told_at_once(s3_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    with pytest.raises(StorageUnavailable, match="AWS_SECRET_ACCESS_KEY"):
-        open_storage(s3_uri)
-
-
-def test_no_such_bucket(s3_uri: str, tmp_path: Path) -> None:
-    store = open_storage("s3://no-such-bucket/x")
-    begun_s = time.monotonic()
-    for act in (lambda: store.stat("x"), lambda: store.read("x"), lambda: [*store.list()]):
-        with pytest.raises(StorageUnavailable, match=r"no such bucket|NoSuchBucket"):
-            act()
-    with pytest.raises(StorageUnavailable, match="NoSuchBucket"):
-        store.download("x", tmp_path / "x")
-    assert time.monotonic() - begun_s < 2
-
-
-def _acts(store: Storage, tmp_path: Path) -> Iterator[Callable[[], object]]:
-    (tmp_path / "sent").write_bytes(b"1")
-    yield lambda: store.stat("x")
-    yield lambda: store.read("x")
-    yield lambda: [*store.list()]
-    yield lambda: store.write("x", b"")
-    yield lambda: store.write("y", b"", if_absent=True)
-    yield lambda: store.upload(tmp_path / "sent", "x")
-    yield lambda: store.download("x", tmp_path / "got")
-    yield lambda: store.delete("x")
-
-
-def _all_fail(acts: Iterable[Callable[[], object]]) -> list[tuple[str, float]]:
-    def fail(act: Callable[[], object]) -> tuple[str, float]:
-        begun_s = time.monotonic()
-        with pytest.raises(StorageUnavailable) as caught:
-            act()
-        return str(caught.value), time.monotonic() - begun_s
-
-    with ThreadPoolExecutor() as pool:
-        return [*pool.map(fail, acts)]
-
-
-def test_refused_connection_is_borne_for_a_while(s3_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
-    store = open_storage(s3_uri, retry_for_s=0.5)
-    for outcome, took_s in _all_fail(_acts(store, tmp_path)):
-        assert re.search(r"127.0.0.1:9 within 0.5 s; got .*refused", outcome)
-        assert 0.5 <= took_s < 1.5
-
-
-def test_black_hole_ends_in_time(s3_server: S3Server, s3_uri: str, tmp_path: Path, big_file: Path) -> None:
-    store = open_storage(s3_uri, retry_for_s=1)
-    s3_server.pause()
-    try:
-        for outcome, took_s in _all_fail([*_acts(store, tmp_path), lambda: store.upload(big_file, "big")]):
-            assert "within 1 s" in outcome
-            assert 1 <= took_s < 3
-    finally:
-        s3_server.resume()
-    store.write("z", b"back")
-    assert store.read("z") == b"back"
-    assert store.stat("big") is None
-
-
-def test_an_outage_is_survived(s3_server: S3Server, bucket: Storage, tmp_path: Path, big_file: Path) -> None:
-    for name in ("x", "a/1", "a/2"):
-        bucket.write(name, b"1")
-    names = bucket.list()
-    s3_server.stop()
-    with ThreadPoolExecutor() as pool:
-        outcomes = [
-            pool.submit(bucket.read, "x"),
-            pool.submit(bucket.write, "new", b"2", if_absent=True),
-            pool.submit(bucket.upload, big_file, "film"),
-            pool.submit(lambda: [e.name for e in names]),
-        ]
-        time.sleep(0.5)
-        assert not any(outcome.done() for outcome in outcomes)
-        s3_server.start()
-        assert [outcome.result() for outcome in outcomes][:3] == [b"1", True, None]
-    assert {"a/1", "a/2", "x"} <= {*outcomes[3].result()}
-    bucket.download("film", tmp_path / "film")
-    assert (tmp_path / "film").read_bytes() == big_file.read_bytes()
-
-
-def test_an_answer_may_get_lost(bucket: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, asked = urllib3.PoolManager.urlopen, []
-
-    def urlopen(self: urllib3.PoolManager, method: str, *rest: Any, **options: Any) -> urllib3.BaseHTTPResponse:
-        answer = real(self, method, *rest, **options)
-        asked.append(method)
-        if len(asked) == 1:
-            raise ProtocolError("lost")
-        return answer
-
-    monkeypatch.setattr(urllib3.PoolManager, "urlopen", urlopen)
-    assert bucket.write("x", b"1", if_absent=True)
-    assert asked == ["PUT", "PUT", "HEAD"]
-    assert not bucket.write("x", b"1", if_absent=True)
-
-
-@pytest.mark.parametrize("status", [500, 503, 429])
-def test_a_busy_server_is_asked_again(bucket: Storage, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
-    bucket.write("x", b"1")
-    real, asked = urllib3.PoolManager.urlopen, []
-
-    def urlopen(self: urllib3.PoolManager, *rest: Any, **options: Any) -> urllib3.BaseHTTPResponse:
-        answer = real(self, *rest, **options)
-        asked.append(answer)
-        if len(asked) == 1:
-            answer.status = status
-        return answer
-
-    monkeypatch.setattr(urllib3.PoolManager, "urlopen", urlopen)
-    assert bucket.read("x") == b"1"
-    assert len(asked) == 2
-
-
-@pytest.mark.parametrize("changes", [False, True])
-def test_a_broken_download_goes_on(
-    bucket: Storage, tmp_path: Path, big_file: Path, monkeypatch: pytest.MonkeyPatch, changes: bool
-) -> None:
-    """It breaks after every 6 MB."""
-    bucket.upload(big_file, "film")
-    (other := tmp_path / "other").write_bytes(big_file.read_bytes()[::-1])
-    real, sizes = urllib3.HTTPResponse.stream, []
-
-    def stream(self: urllib3.HTTPResponse, amt: int, **options: Any) -> Iterator[bytes]:
-        sizes.append(int(self.headers["Content-Length"]))
-        for i, chunk in enumerate(real(self, amt, **options)):
-            if i == 6:
-                if changes and len(sizes) == 1:
-                    bucket.upload(other, "film")
-                raise ProtocolError("broken off")
-            yield chunk
-
-    monkeypatch.setattr(urllib3.HTTPResponse, "stream", stream)
-    bucket.download("film", tmp_path / "got")
-    assert (tmp_path / "got").read_bytes() == (other if changes else big_file).read_bytes()
-    if not changes:
-        assert sizes == [20 * MB + 3 - i * 6 * MB for i in range(4)]
