@@ -131,6 +131,7 @@ class FaceRecipe(_Part):
     filters: int = Field(64, gt=0)
     downsamplings: int = Field(3, gt=0)
     blocks: int = Field(5, gt=0)
+    paints_over: bool = Field(False, description="over the generator's face, through a mask; not in the paper")
     discriminator_filters: int = Field(64, gt=0)
     perceptual: float = Field(5.0, ge=0)
     l1: float = Field(0.0, ge=0, description="not in the paper")

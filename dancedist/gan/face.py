@@ -19,24 +19,32 @@ _FADE = 0.125
 
 
 class FaceGenerator(nn.Module):
-    """r = G_f(x_F, G(x)_F); the face is r + G(x)_F (the paper, section "Face GAN")."""
+    """r = G_f(x_F, G(x)_F); the face is r + G(x)_F (the paper, section "Face GAN").
+
+    One that `paints_over` gives a face f and a mask m: r = m (f - G(x)_F). The paper has no mask.
+    """
 
     fade: Tensor
 
-    def __init__(self, pixels: int, filters: int, downsamplings: int, blocks: int) -> None:
+    def __init__(self, pixels: int, filters: int, downsamplings: int, blocks: int, *, paints_over: bool) -> None:
         super().__init__()
-        self.net = encoder_decoder(6, 3, filters, downsamplings, blocks)
+        self.paints_over = paints_over
+        self.net = encoder_decoder(6, 4 if paints_over else 3, filters, downsamplings, blocks)
         self.register_buffer("fade", _fade(pixels), persistent=False)
         self.apply(init_weights)
 
     def forward(self, figure_B3SS: Tensor, face_B3SS: Tensor) -> Tensor:
         """Crops of figure and picture in [-1, 1] -> r, float32 (B, 3, S, S), nearly 0 at the edge."""
-        return self.fade * torch.tanh(self.net(torch.cat([figure_B3SS, face_B3SS], 1)).float())
+        out = self.net(torch.cat([figure_B3SS, face_B3SS], 1)).float()
+        if not self.paints_over:
+            return self.fade * torch.tanh(out)
+        return self.fade * torch.sigmoid(out[:, 3:]) * (torch.tanh(out[:, :3]) - face_B3SS)
 
 
 def build_face_generator(recipe: FaceRecipe) -> FaceGenerator:
     """The recipe's face generator."""
-    return FaceGenerator(recipe.pixels, recipe.filters, recipe.downsamplings, recipe.blocks)
+    shape = recipe.pixels, recipe.filters, recipe.downsamplings, recipe.blocks
+    return FaceGenerator(*shape, paints_over=recipe.paints_over)
 
 
 def build_face_discriminator(recipe: FaceRecipe) -> Discriminator:

@@ -213,7 +213,7 @@ def _shape(recipe: Recipe, part: str) -> dict[str, object]:
     names = {
         "generator": ("filters", "downsamplings", "blocks", "patch", "backdrop"),
         "local": ("blocks",),
-        "face": ("filters", "downsamplings", "blocks"),
+        "face": ("filters", "downsamplings", "blocks", "paints_over"),
     }
     return {name: getattr(getattr(recipe, part), name) for name in names[part]}
 

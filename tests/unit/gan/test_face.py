@@ -47,6 +47,22 @@ def test_the_residual_ends_before_the_edge() -> None:
     assert full[..., 8, 8].max() > 0
 
 
+@pytest.mark.parametrize(("mask", "shown"), [(30.0, "its own"), (-30.0, "the generator's")])
+def test_painted_over_it_is_what_the_mask_has_it(mask: float, shown: str) -> None:
+    torch.manual_seed(0)
+    generator = build_face_generator(SMALL.model_copy(update={"paints_over": True}))
+    last = [module for module in generator.net.modules() if isinstance(module, torch.nn.Conv2d)][-1]
+    with torch.no_grad():
+        last.weight.zero_()
+        last.bias.copy_(torch.tensor([0.5, 0.5, 0.5, mask]))
+    face = torch.rand(2, 3, 16, 16)
+    better = face + generator(torch.randn(2, 3, 16, 16), face)
+    # Within the fade, which is two pixels wide here.
+    inside = (..., slice(2, 14), slice(2, 14))
+    expected = torch.tanh(torch.tensor(0.5)).expand_as(face) if shown == "its own" else face
+    assert torch.allclose(better[inside], expected[inside], atol=1e-5)
+
+
 def test_a_crop_is_finished_as_the_film_is() -> None:
     face, painted, detail = torch.zeros(1, 3, 4, 4), torch.ones(1, 1, 4, 4), torch.full((1, 3, 4, 4), 0.5)
     painted[..., :2, :] = 0
