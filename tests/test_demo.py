@@ -18,7 +18,12 @@ from dancedist.video.probe import probe
 
 pytestmark = pytest.mark.slow
 
-SHORT = "[training]\nmax_steps = 4\n[generator]\npixels = 9216\nfilters = 8\n[losses]\nperceptual_crop_px = 48\n"
+SHORT = """
+training.max_steps = 4
+face.max_steps = 2
+generator = {pixels = 9216, filters = 8}
+losses.perceptual_crop_px = 48
+"""
 
 
 def demo(folder: Path) -> subprocess.CompletedProcess[str]:

@@ -117,7 +117,7 @@ def test_what_cannot_be_a_target_is_refused_before_training(footage: Path, tmp_p
 
 
 TARGETS = [name for name in POSES if name not in NO_TARGETS]
-SHORT = "[training]\nmax_steps = 2\n"
+SHORT = "[training]\nmax_steps = 2\n[face]\nmax_steps = 2\n"
 
 
 @pytest.mark.parametrize("name", TARGETS)
