@@ -91,12 +91,16 @@ def nearest_rendition(film: Footage, film_poses: PoseSequence, known: NDArray[np
     return shown
 
 
-def held_out_range(target: Target) -> range:
-    """Frames of the target's test block, up to MAX_FRAMES, from its first dancer on."""
-    block = target.data.split.test
-    shown = np.flatnonzero(target.poses.present[block.start : block.stop])
+def scored_range(poses: PoseSequence, block: range) -> range:
+    """Frames of the block from its first dancer on, up to MAX_FRAMES."""
+    shown = np.flatnonzero(poses.present[block.start : block.stop])
     start = block.start + int(shown[0]) if len(shown) else block.start
     return range(start, min(block.stop, start + MAX_FRAMES))
+
+
+def held_out_range(target: Target) -> range:
+    """What is scored of the target's test block."""
+    return scored_range(target.poses, target.data.split.test)
 
 
 def held_out(target: Target) -> tuple[PoseSequence, Rgb]:
@@ -132,12 +136,13 @@ def stacked(frames: Iterable[Rgb | None], count: int) -> Rgb:
     One that does not decode repeats the one before, or is black (it has no pose, so it is not scored).
     """
     shown: Rgb | None = None
+    t = -1
     for t, frame in enumerate(frames):
         if shown is None and frame is not None:
             shown = _room(count, frame.shape)
         if shown is not None:
             shown[t] = shown[t - 1] if frame is None else frame
-    assert shown is not None, "no frame at all"
+    assert shown is not None and t == count - 1, (t, count)
     return shown
 
 

@@ -54,7 +54,9 @@ def measure_footage(outcome: Outcome, bundle: Bundle, target: Target, source_pos
     poses, frames = ev.held_out(target)
     own = ev.renditions(bundle, target, poses, "the held-out block")
     outcome.reports["held-out block"] = ev.score(own, poses, frames, redetect, lpips, "the held-out block")
-    danced_poses = as_danced_by(bundle, source_poses).slice(0, ev.MAX_FRAMES)
+    danced_poses = as_danced_by(bundle, source_poses)
+    scored = ev.scored_range(danced_poses, range(len(danced_poses)))
+    danced_poses = danced_poses.slice(scored.start, scored.stop)
     danced = ev.renditions(bundle, target, danced_poses, "the source's dance")
     outcome.reports["transfer"] = ev.score(danced, danced_poses, None, redetect, None, "the transfer")
 

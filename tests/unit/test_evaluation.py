@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 
 from dancedist import evaluation as ev
+from dancedist.pose.sequence import PoseSequence
+from dancedist.pose.topology import HALPE26
 from dancedist.recipe import PoseRecipe
 
 
@@ -48,3 +51,12 @@ def test_frames_are_in_a_file_that_has_no_name(tmp_path: Path, monkeypatch: pyte
     assert isinstance(shown, np.memmap)
     assert not [*tmp_path.iterdir()]
     assert shown.mean(axis=(1, 2, 3)).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_what_is_scored_begins_with_a_dancer() -> None:
+    xy, score = np.zeros((900, 26, 2), np.float32), np.ones((900, 26), np.float32)
+    xy[:450], score[:450] = np.nan, 0
+    poses = PoseSequence(xy, score, HALPE26, Fraction(25), (64, 64))
+    assert ev.scored_range(poses, range(900)) == range(450, 450 + ev.MAX_FRAMES)
+    assert ev.scored_range(poses, range(700, 800)) == range(700, 800)
+    assert ev.scored_range(poses, range(100)) == range(100)
