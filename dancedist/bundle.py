@@ -13,6 +13,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
@@ -94,6 +95,11 @@ class Bundle:
         """How the target's frames lie in the network's picture."""
         return self.dancer.fit
 
+    @property
+    def device(self) -> torch.device:
+        """Where its generator is."""
+        return next(self.generator.parameters()).device
+
     @cached_property
     def backdrop(self) -> Tensor | None:
         """The stage as the network sees it: float32 (1, 3, h, w) in [-1, 1]."""
@@ -151,7 +157,16 @@ def save_bundle(
 
 def record_metrics(folder: Path, metrics: dict[str, dict[str, dict[str, float]]]) -> None:
     """Note in a bundle how well it did on frames it never saw (what was danced, method, metric); weights stay."""
-    dancer = _read_record(folder / "dancer.json").model_copy(update={"metrics": metrics})
+    _amend(folder, {"metrics": metrics})
+
+
+def record_settling(folder: Path, frames: int | None) -> None:
+    """Note in a bundle after how many frames it forgets how a rendering began; None: it may never."""
+    _amend(folder, {"settling_frames": frames})
+
+
+def _amend(folder: Path, changes: dict[str, Any]) -> None:
+    dancer = _read_record(folder / "dancer.json").model_copy(update=changes)
     for name, text in (("dancer.json", dancer.model_dump_json(indent=2) + "\n"), ("README.md", card(dancer))):
         with published(folder / name) as partial:
             partial.write_text(text)
@@ -217,6 +232,10 @@ def _read_record(file: Path) -> Dancer:
         raise FileInvalid("is no valid dancer", file=file, got=faults) from error
 
 
+def _settles(dancer: Dancer) -> str:
+    return "not within what was watched" if dancer.settling_frames is None else f"in {dancer.settling_frames} frames"
+
+
 def card(dancer: Dancer) -> str:
     """The bundle's README.md."""
     made, size, r = dancer.provenance, dancer.fit.picture_size, dancer.recipe
@@ -236,6 +255,7 @@ def card(dancer: Dancer) -> str:
         f"| poses | {dancer.topology}, `{r.pose.model}` |",
         f"| stages | {', '.join(r.stages)}{' (no face was seen)' if faceless else ''} |",
         f"| temporal smoothing | {'on' if r.training.temporal else 'off'} |",
+        f"| forgets how it began | {_settles(dancer)} |",
         "",
         "![figure, result, truth](sample.png)",
         "",

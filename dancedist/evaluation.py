@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from tempfile import TemporaryFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dancedist.bundle import Bundle
+from dancedist.bundle import Bundle, record_settling
 from dancedist.figure.face import Box, body_box, face_box
 from dancedist.metrics.baselines import mean_frame, nearest_frames
 from dancedist.metrics.image import Frames, Lpips
@@ -21,6 +22,7 @@ from dancedist.pose.track import follow
 from dancedist.progress import progress
 from dancedist.recipe import PoseRecipe
 from dancedist.render.film import render_frames
+from dancedist.render.settle import settling_frames
 from dancedist.training.target import Target
 from dancedist.video.decode import read_frame_at, read_frames
 from dancedist.video.reel import Footage
@@ -123,6 +125,20 @@ def held_out_report(bundle: Bundle, target: Target) -> Report:
     shown = renditions(bundle, target, poses, label)
     redetect, cuts = redetector(bundle.dancer.recipe.pose), held_out_cuts(target)
     return score(shown, poses, frames, redetect, perceptual_metric(), label, cuts)
+
+
+def note_settling(folder: Path, bundle: Bundle, target: Target) -> Bundle:
+    """The bundle, and after how many frames of the validation block it forgets how a rendering began; kept in `folder`.
+
+    Where that is known it is not measured again.
+    """
+    if bundle.dancer.settling_frames is not None:
+        return bundle
+    block = target.data.split.validation
+    poses = target.poses.slice(block.start, block.stop)
+    frames = settling_frames(bundle, poses) if poses.present.any() else None
+    record_settling(folder, frames)
+    return replace(bundle, dancer=bundle.dancer.model_copy(update={"settling_frames": frames}))
 
 
 def perceptual_metric() -> Lpips:

@@ -54,7 +54,8 @@ def train(
     """
     first = None if begin_with is None else load_bundle(begin_with)
     target = load_target(videos, recipe, out / "target")
-    return target, train_dancer(target, recipe, name, out / "target", out / "dancer", first)
+    bundle = train_dancer(target, recipe, name, out / "target", out / "dancer", first)
+    return target, ev.note_settling(out / "dancer", bundle, target)
 
 
 def render(dancer: Path, source: Path, out: Path, recipe_file: Path | None = None) -> Film:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from dancedist.bundle import Bundle
 from dancedist.figure.draw import draw_figure
@@ -22,7 +23,7 @@ from dancedist.render.plan import Chunk
 def figures(
     bundle: Bundle, poses: PoseSequence, chunk: Chunk, windows: Sequence[Window] | None = None
 ) -> Iterator[NDArray[np.uint8]]:
-    """Stick figures (h, w, 3) of the chunk and its warm-up; `poses` in px of the target's frame.
+    """Stick figures (h, w, 3) of all that is rendered for the chunk; `poses` in px of the target's frame.
 
     A frame without a dancer shows the last figure before it. With `windows`, one per frame of the poses, only
     those parts of the figures.
@@ -30,40 +31,96 @@ def figures(
     shown = last_present(poses)
     xy = bundle.fit.points_to_picture(poses.xy)
     size, recipe = bundle.fit.picture_size, bundle.dancer.recipe.figure
-    for t in range(chunk.start - chunk.warm_up, chunk.stop):
+    for t in chunk.frames:
         i = int(shown[t])
         window = None if windows is None else windows[t]
         yield draw_figure(xy[i], poses.score[i], poses.topology, size, recipe, window)
 
 
-@torch.no_grad()
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A chunk of a dance; `poses` are all of the dance's, in px of the target's frame.
+
+    `begin_with`: the picture (1, 3, h, w) before the chunk's first frame, where another has rendered it.
+    """
+
+    poses: PoseSequence
+    chunk: Chunk
+    begin_with: Tensor | None = None
+
+
 def render_chunk(bundle: Bundle, poses: PoseSequence, chunk: Chunk) -> Iterator[Picture]:
-    """Pictures of the chunk's frames at the network's size, the warm-up dropped.
+    """Pictures of the chunk's frames, and of its tail, at the network's size; the warm-up is dropped."""
+    return (picture for _, _, picture in render_together(bundle, [Part(poses, chunk)]))
+
+
+@torch.no_grad()
+def render_together(bundle: Bundle, parts: Sequence[Part]) -> Iterator[tuple[int, int, Picture]]:
+    """Pictures of several chunks, as (number of the part, frame, picture): each in order, all in lockstep.
 
     Recursive, in float32: y'_t = G(x_t, y'_{t-1}), y' before the first frame is zero (paper, "Temporal Smoothing");
-    the face's residual is part of what the next frame sees.
+    the face's residual is part of what the next frame sees. So time cannot be batched, but one frame of each can.
     """
-    device = next(bundle.generator.parameters()).device
-    size, recipe = bundle.fit.picture_size, bundle.dancer.recipe
-    nothing = torch.zeros(1, 3, size[1], size[0], device=device)
-    backdrop = bundle.backdrop.to(device) if bundle.backdrop is not None else None
-    windows, shown = seen_windows(bundle, poses), last_present(poses)
-    last = nothing
-    for t, figure in enumerate(figures(bundle, poses, chunk, windows), chunk.start - chunk.warm_up):
-        rows, columns = windows[t].rows, windows[t].columns
-        behind = None if backdrop is None else backdrop[..., rows, columns]
-        part, painted = bundle.generator.paint(to_tensor(figure[None]).to(device), last[..., rows, columns], behind)
-        picture = nothing.clone() if backdrop is None else backdrop.clone()
-        picture[..., rows, columns] = part
-        rgb = to_pictures(picture)[0]
-        face = refine(bundle, poses, int(shown[t]), picture, painted, windows[t])
-        if face is not None:
-            picture = face.onto_picture(picture)
-        last = picture if recipe.training.temporal else nothing
-        if t >= chunk.start:
-            mask = np.zeros((size[1], size[0]), np.uint8)
-            mask[rows, columns] = painted[0, 0].mul(255).round().to(torch.uint8).cpu().numpy()
-            yield Picture(rgb, mask, face)
+    strands = {i: _Strand(bundle, part) for i, part in enumerate(parts)}
+    while strands:
+        sizes: dict[tuple[int, int], list[int]] = {}
+        for i, strand in strands.items():
+            sizes.setdefault((strand.window.width, strand.window.height), []).append(i)
+        for alike in sizes.values():
+            pictures = _next_frames(bundle, [strands[i] for i in alike])
+            for i, picture in zip(alike, pictures, strict=True):
+                strand = strands[i]
+                if strand.frame >= strand.chunk.start:
+                    yield i, strand.frame, picture
+                strand.went_on(picture)
+        strands = {i: strand for i, strand in strands.items() if strand.frame < strand.chunk.frames.stop}
+
+
+class _Strand:
+    """A part, as far as it is rendered: `frame` is the next one, `last` the picture that it sees."""
+
+    def __init__(self, bundle: Bundle, part: Part) -> None:
+        width, height = bundle.fit.picture_size
+        self.poses, self.chunk = part.poses, part.chunk
+        self.windows, self.shown = seen_windows(bundle, part.poses), last_present(part.poses)
+        self.figures = figures(bundle, part.poses, part.chunk, self.windows)
+        self.frame = part.chunk.frames.start
+        self.nothing = torch.zeros(1, 3, height, width, device=bundle.device)
+        self.last = self.nothing if part.begin_with is None else part.begin_with.to(bundle.device)
+        self.temporal = bundle.dancer.recipe.training.temporal
+
+    @property
+    def window(self) -> Window:
+        return self.windows[self.frame]
+
+    def went_on(self, picture: Picture) -> None:
+        """To the next frame, which sees this picture."""
+        self.last = picture.whole if self.temporal else self.nothing
+        self.frame += 1
+
+
+def _next_frames(bundle: Bundle, strands: Sequence[_Strand]) -> list[Picture]:
+    """The next frame of each, as one batch; their windows are of one size."""
+    windows = [strand.window for strand in strands]
+    backdrop = None if bundle.backdrop is None else bundle.backdrop.to(bundle.device)
+    figures_B3HW = to_tensor(np.stack([next(strand.figures) for strand in strands])).to(bundle.device)
+    last = torch.cat([_seen(strand.last, w) for strand, w in zip(strands, windows, strict=True)])
+    behind = None if backdrop is None else torch.cat([_seen(backdrop, w) for w in windows])
+    parts, painted = bundle.generator.paint(figures_B3HW, last, behind)
+    pictures = []
+    for i, (strand, w) in enumerate(zip(strands, windows, strict=True)):
+        whole = (strand.nothing if backdrop is None else backdrop).clone()
+        whole[..., w.rows, w.columns] = parts[i]
+        rgb = to_pictures(whole)[0]
+        mask = np.zeros(rgb.shape[:2], np.uint8)
+        mask[w.rows, w.columns] = painted[i, 0].mul(255).round().to(torch.uint8).cpu().numpy()
+        face = refine(bundle, strand.poses, int(strand.shown[strand.frame]), whole, painted[i : i + 1], w)
+        pictures.append(Picture(rgb, mask, whole if face is None else face.onto_picture(whole), face))
+    return pictures
+
+
+def _seen(picture_13HW: Tensor, window: Window) -> Tensor:
+    return picture_13HW[..., window.rows, window.columns]
 
 
 def seen_windows(bundle: Bundle, poses: PoseSequence) -> list[Window]:

@@ -17,7 +17,7 @@ from dancedist.progress import Advance, silent
 from dancedist.recipe import VideoRecipe
 from dancedist.render.chunk import render_chunk
 from dancedist.render.finish import Finish
-from dancedist.render.plan import plan
+from dancedist.render.plan import Chunk
 from dancedist.retarget.stats import RetargetStats
 from dancedist.retarget.transform import retarget
 from dancedist.video.encode import write_film
@@ -65,10 +65,9 @@ def as_danced_by(bundle: Bundle, source_poses: PoseSequence) -> PoseSequence:
 def render_frames(bundle: Bundle, poses: PoseSequence, advance: Advance = silent) -> Iterator[NDArray[np.uint8]]:
     """Frames uint8 (H, W, 3) in the target's size for `poses` in px of the target's frame."""
     finish = Finish(bundle)
-    for chunk in plan(len(poses)):
-        for picture in render_chunk(bundle, poses, chunk):
-            advance(1)
-            yield finish(picture)
+    for picture in render_chunk(bundle, poses, Chunk(0, len(poses))):
+        advance(1)
+        yield finish(picture)
 
 
 def render_film(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from dancedist.bundle import Bundle
 from dancedist.render.face import Face
@@ -15,11 +16,13 @@ from dancedist.render.face import Face
 class Picture:
     """What the network gives for a frame: `rgb` uint8 (h, w, 3), `painted` uint8 (h, w), 0 where the stage shows.
 
-    `face`: what the FaceGAN adds, which has a size of its own.
+    `whole`: float (1, 3, h, w), what the next frame sees, the face in it. `face`: what the FaceGAN adds, which has a
+    size of its own.
     """
 
     rgb: NDArray[np.uint8]
     painted: NDArray[np.uint8]
+    whole: Tensor
     face: Face | None = None
 
 

@@ -11,8 +11,8 @@ from dancedist.bundle import Bundle, load_bundle
 from dancedist.pairs import to_pictures, to_tensor
 from dancedist.pose.sequence import PoseSequence
 from dancedist.recipe import Recipe, merged, parse_recipe
-from dancedist.render.chunk import figures, last_present, render_chunk, seen_windows
-from dancedist.render.plan import Chunk, plan
+from dancedist.render.chunk import Part, figures, last_present, render_chunk, render_together, seen_windows
+from dancedist.render.plan import Chunk
 from tests.unit.conftest import SIZE, moving_poses
 from tests.unit.test_bundle import make_bundle
 
@@ -77,8 +77,27 @@ def test_a_frame_without_dancer_holds_the_last_pose(bundle: Bundle) -> None:
     assert np.array_equal(drawn[4], drawn[2])
 
 
-def test_plan_covers_every_frame_once() -> None:
-    assert plan(7) == (Chunk(0, 7),)
-    assert plan(0) == ()
-    with pytest.raises(AssertionError):
-        Chunk(2, 5, warm_up=3)
+def test_chunks_in_lockstep_are_what_each_is_alone(bundle: Bundle) -> None:
+    """Of one dance and of another, whose windows are larger; one ends before the others."""
+    poses, wide = moving_poses(9), moving_poses(9)
+    xy = wide.xy.copy()
+    xy[..., 0] = xy[..., 0] * 1.4 - 8
+    wide = replace(wide, xy=xy)
+    assert seen_windows(bundle, poses)[0].width != seen_windows(bundle, wide)[0].width
+    parts = [Part(poses, Chunk(0, 4, tail=1)), Part(poses, Chunk(4, 9, warm_up=2)), Part(wide, Chunk(2, 5))]
+    together: dict[int, list[np.ndarray]] = {0: [], 1: [], 2: []}
+    frames: dict[int, list[int]] = {0: [], 1: [], 2: []}
+    for i, t, picture in render_together(bundle, parts):
+        together[i].append(picture.rgb)
+        frames[i].append(t)
+    assert frames == {0: [0, 1, 2, 3, 4], 1: [4, 5, 6, 7, 8], 2: [2, 3, 4]}
+    for i, part in enumerate(parts):
+        alone = rendered(bundle, part.poses, part.chunk)
+        assert np.abs(np.stack(together[i]).astype(int) - alone).max() <= 1
+
+
+def test_what_another_rendered_is_gone_on_from(bundle: Bundle) -> None:
+    poses = moving_poses(8)
+    pictures = list(render_chunk(bundle, poses, Chunk(0, 8)))
+    went_on = render_together(bundle, [Part(poses, Chunk(5, 8), pictures[4].whole)])
+    assert all(np.array_equal(picture.rgb, pictures[t].rgb) for _, t, picture in went_on)

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dancedist.render.plan import CHUNK_FRAMES, Chunk, plan
+
+
+@given(frames=st.integers(1, 20_000), settling=st.none() | st.integers(0, 120))
+def test_chunks_cover_every_frame_once_and_each_is_warmed_up(frames: int, settling: int | None) -> None:
+    chunks = plan(frames, settling)
+    assert [t for c in chunks for t in range(c.start, c.stop)] == list(range(frames))
+    if settling is None:
+        assert len(chunks) == 1
+        return
+    assert all(c.warm_up == min(settling, c.start) for c in chunks)
+    assert [c.tail for c in chunks] == [1] * (len(chunks) - 1) + [0]
+    lengths = [c.stop - c.start for c in chunks]
+    assert max(lengths) - min(lengths) <= 1
+    # What is rendered and thrown away.
+    assert sum(len(c.frames) for c in chunks) <= 1.08 * frames
+
+
+def test_a_minute_is_shared_out() -> None:
+    chunks = plan(1500, 6)
+    assert len(chunks) == 8
+    assert sum(len(c.frames) for c in chunks) / 1500 < 1.05
+    assert plan(CHUNK_FRAMES, 6) == (Chunk(0, CHUNK_FRAMES),)
+    assert plan(0, 6) == ()
+
+
+def test_a_longer_memory_makes_longer_chunks() -> None:
+    assert len(plan(3000, 60)) < len(plan(3000, 6))
+
+
+def test_a_seam_that_shows_has_its_chunk_warmed_up_longer() -> None:
+    chunk = Chunk(10, 20, warm_up=3, tail=1)
+    assert chunk.warmer() == Chunk(10, 20, warm_up=6, tail=1)
+    assert chunk.warmer().warmer() == Chunk(10, 20, warm_up=10, tail=1)
+    assert Chunk(10, 20).warmer().warm_up == 1
+    assert list(chunk.frames) == list(range(7, 21))
+    with pytest.raises(AssertionError):
+        Chunk(2, 5, warm_up=3)
