@@ -1,0 +1,83 @@
+"""The database that the records are in: SQLite for one machine, Postgres for several."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import create_engine, event, insert, text
+from sqlalchemy.orm import Session
+
+from serving.tables import ENDED, Base, EventRow, RenderRow
+
+
+class Database:
+    """Sessions on a database URL; tables that lack are made. Serves several threads and processes."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = create_engine(url, pool_pre_ping=True)
+        if self._engine.dialect.name == "sqlite":
+            event.listen(self._engine, "connect", _shared)
+            event.listen(self._engine, "begin", _begin)
+        # One of those that start together makes the tables.
+        with self.writing() as session:
+            alone(session)
+            Base.metadata.create_all(session.connection())
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """Rows that are read stay usable after it."""
+        with Session(self._engine, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """All of it is done, or nothing."""
+        with Session(self._engine, expire_on_commit=False) as session, session.begin():
+            # Else of two that read first and write then SQLite would refuse one.
+            session.connection(execution_options={"begin": "IMMEDIATE"})
+            yield session
+
+    def close(self) -> None:
+        """Leave it."""
+        self._engine.dispose()
+
+
+def now_s(session: Session) -> float:
+    """Seconds since 1970, by the database's clock: those of several machines differ."""
+    sqlite = session.get_bind().dialect.name == "sqlite"
+    clock = "unixepoch('subsec')" if sqlite else "extract(epoch from clock_timestamp())"
+    return float(session.scalar(text(f"SELECT {clock}")) or 0)
+
+
+def alone(session: Session) -> None:
+    """Let nobody else count or make what this transaction counts or makes, until it ends."""
+    if session.get_bind().dialect.name == "postgresql":
+        # In SQLite whoever writes is alone.
+        session.execute(text("SELECT pg_advisory_xact_lock(7206)"))
+
+
+def end(session: Session, row: RenderRow, state: str, **columns: Any) -> None:
+    """Bring a render to its end; whoever works on it is superseded."""
+    assert state in ENDED
+    row.state, row.ended_s, row.token, row.lease_until_s = state, now_s(session), None, None
+    for name, value in columns.items():
+        setattr(row, name, value)
+    tell(session, row.id, state, {k: v for k, v in columns.items() if k != "result"})
+
+
+def tell(session: Session, render_id: str, kind: str, data: dict[str, Any]) -> None:
+    """An event, for those who watch."""
+    session.execute(insert(EventRow).values(render_id=render_id, kind=kind, data=data))
+
+
+def _shared(connection: Any, _: object) -> None:
+    """Let several processes of this machine read while one writes."""
+    connection.isolation_level = None
+    for setting in ("busy_timeout = 30000", "journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
+        connection.execute(f"PRAGMA {setting}")
+
+
+def _begin(connection: Any) -> None:
+    connection.exec_driver_sql(f"BEGIN {connection.get_execution_options().get('begin', 'DEFERRED')}")

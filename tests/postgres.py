@@ -1,0 +1,109 @@
+"""A real Postgres of the tests' own, which can go away and come back."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+READY_WITHIN_S = 60.0
+# It refuses to run as root.
+_SOMEBODY = "nobody"
+
+
+def _programs() -> Path:
+    """The folder of its programs: the system's, or that of the package pgserver."""
+    if (found := shutil.which("pg_ctl")) is not None:
+        return Path(found).resolve().parent
+    package = find_spec("pgserver")
+    if package is None or package.origin is None:
+        pytest.skip("needs Postgres: apt-get install postgresql, or pip install pgserver")
+    return Path(package.origin).parent / "pginstall" / "bin"
+
+
+class PostgresServer:
+    """It listens on a free port of 127.0.0.1, with nothing in it."""
+
+    def __init__(self) -> None:
+        self._programs = _programs()
+        self._folder = Path(tempfile.mkdtemp(prefix="dancedist-pg-"))
+        self._user = _SOMEBODY if os.geteuid() == 0 else None
+        if self._user is not None:
+            os.chown(self._folder, pwd.getpwnam(self._user).pw_uid, -1)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self._port = probe.getsockname()[1]
+        self._run("initdb", "-D", self._data, "-U", "dance", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C")
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    @property
+    def _data(self) -> str:
+        return str(self._folder / "data")
+
+    def url(self, database: str = "postgres") -> str:
+        """For SQLAlchemy; a database that is not there is made."""
+        import psycopg
+
+        where = f"host=127.0.0.1 port={self._port} user=dance"
+        with psycopg.connect(f"{where} dbname=postgres", autocommit=True) as connection:
+            found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,)).fetchone()
+            if found is None:
+                connection.execute(f'CREATE DATABASE "{database}"'.encode())
+        return f"postgresql+psycopg://dance@127.0.0.1:{self._port}/{database}"
+
+    def start(self) -> None:
+        """Start, or start again on the same port and data; returns when it answers."""
+        assert self._process is None
+        settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "fsync": "off"}
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        command = [str(self._programs / "postgres"), "-D", self._data, "-p", str(self._port), *options]
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command, stdout=log, stderr=log, cwd=self._folder, user=self._user, start_new_session=True
+            )
+        give_up_s = time.monotonic() + READY_WITHIN_S
+        while not self._answers():
+            if time.monotonic() > give_up_s or self._process.poll() is not None:
+                told = (self._folder / "log").read_text(errors="replace")[-2000:]
+                self.close()
+                pytest.fail(f"Postgres does not start: {told}")
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Stop it at once, whoever is connected."""
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(READY_WITHIN_S)
+        self._process = None
+
+    def close(self) -> None:
+        """Stop it, and remove its data."""
+        self.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _run(self, program: str, *options: str) -> None:
+        done = subprocess.run(
+            [str(self._programs / program), *options], capture_output=True, text=True, cwd=self._folder, user=self._user
+        )
+        if done.returncode:
+            pytest.fail(f"{program}: {done.stderr[-2000:]}")
+
+    def _answers(self) -> bool:
+        import psycopg
+
+        with suppress(psycopg.OperationalError):
+            psycopg.connect(f"host=127.0.0.1 port={self._port} user=dance dbname=postgres", connect_timeout=2).close()
+            return True
+        return False
