@@ -58,18 +58,17 @@ class Wish:
 
     poses: PoseSequence
     chunk: Chunk
+    encoding: VideoRecipe
     fade_from: Tensor | None = None
 
 
-def render_clips(
-    bundle: Bundle, wishes: Sequence[Wish], encoding: VideoRecipe, folder: Path, advance: Advance = silent
-) -> list[Clip]:
+def render_clips(bundle: Bundle, wishes: Sequence[Wish], folder: Path, advance: Advance = silent) -> list[Clip]:
     """Render chunks of one dancer in lockstep, each encoded meanwhile; `folder` is for what is unfinished.
 
     `advance` is told of every frame that is rendered, those that are thrown away too.
     """
     finish = Finish(bundle)
-    tapes = [_Tape(bundle, wish, folder / f"{i}.mp4", encoding) for i, wish in enumerate(wishes)]
+    tapes = [_Tape(bundle, wish, folder / f"{i}.mp4") for i, wish in enumerate(wishes)]
     with ExitStack() as films:
         for tape in tapes:
             films.enter_context(tape.writer)
@@ -82,9 +81,9 @@ def render_clips(
 class _Tape:
     """What becomes of one chunk's frames as they come."""
 
-    def __init__(self, bundle: Bundle, wish: Wish, path: Path, encoding: VideoRecipe) -> None:
+    def __init__(self, bundle: Bundle, wish: Wish, path: Path) -> None:
         self.chunk, self.path = wish.chunk, path
-        self.writer = FilmWriter(path, wish.poses.fps, crf=encoding.crf, speed=encoding.speed)
+        self.writer = FilmWriter(path, wish.poses.fps, crf=wish.encoding.crf, speed=wish.encoding.speed)
         self.first: Rgb | None = None
         self.last: Rgb | None = None
         self.after: Rgb | None = None

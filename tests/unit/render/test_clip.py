@@ -30,7 +30,7 @@ def bundle(tmp_path: Path, tiny_recipe: Recipe) -> Bundle:
 
 def clips(bundle: Bundle, folder: Path) -> list[Clip]:
     poses = moving_poses(FRAMES)
-    return render_clips(bundle, [Wish(poses, chunk) for chunk in CHUNKS], VideoRecipe(), folder)
+    return render_clips(bundle, [Wish(poses, chunk, VideoRecipe()) for chunk in CHUNKS], folder)
 
 
 def test_they_join_to_the_unbroken_film(bundle: Bundle, tmp_path: Path) -> None:
@@ -77,8 +77,8 @@ def test_a_fade_passes_from_what_was_before_to_its_own(bundle: Bundle, tmp_path:
     own = [Finish(bundle)(p).astype(float) for p in render_chunk(bundle, poses, Chunk(20, FRAMES))]
     gone_on = [Finish(bundle)(p).astype(float) for p in before[20:]]
     assert np.abs(own[0] - gone_on[0]).max() > 8
-    wishes = [Wish(poses, Chunk(20, stop), before[19].whole) for stop in (21, FRAMES)]
-    short, faded = render_clips(bundle, wishes, VideoRecipe(), tmp_path)
+    wishes = [Wish(poses, Chunk(20, stop), VideoRecipe(), before[19].whole) for stop in (21, FRAMES)]
+    short, faded = render_clips(bundle, wishes, tmp_path)
     share = 1 / (FADE_FRAMES + 1)
     assert np.abs(faded.first - (share * own[0] + (1 - share) * gone_on[0])).max() <= 1
     assert np.abs(short.first - faded.first.astype(int)).max() <= 1
