@@ -135,8 +135,7 @@ def find_dancer(uri: str, registry: str) -> Version:
             raise DancerUnknown("is not in the registry", file=uri, expected=_known(client, name)) from error
     if not found.source.startswith("runs:/"):
         raise FileInvalid("is no dancer", file=uri, expected="a version that a fleet registered", got=found.source)
-    run_id, _, path = found.source.removeprefix("runs:/").partition("/")
-    return Version(name, int(found.version), run_id, path, found.tags)
+    return _version(found)
 
 
 def fetch_dancer(uri: str, folder: Path, storage_uri: str) -> Path:
@@ -162,6 +161,40 @@ def fetch_dancer(uri: str, folder: Path, storage_uri: str) -> Path:
                 shutil.move(client.download_artifacts(version.run_id, file.path, scratch), partial)
         load_bundle(partial)
     return folder
+
+
+def list_dancers(registry: str, limit: int = 1000) -> list[tuple[Version, frozenset[str]]]:
+    """Of every dancer the newest whole version and those with an alias; with their aliases.
+
+    Raises RegistryUnavailable.
+    """
+    if registry.startswith("sqlite:///") and not Path(registry.removeprefix("sqlite:///")).is_file():
+        return []
+    with answering(registry):
+        client = client_at(registry)
+        found = []
+        for model in client.search_registered_models("name LIKE 'dancer-%'", max_results=limit, order_by=["name ASC"]):
+            versions = client.search_model_versions(f"name = '{model.name}'")
+            complete = {int(v.version): v for v in versions if _COMPLETE in v.tags and v.source.startswith("runs:/")}
+            shown_too = {int(number) for number in model.aliases.values()} | {max(complete, default=0)}
+            for number in sorted(shown_too & complete.keys(), reverse=True):
+                aliases = frozenset(alias for alias, v in model.aliases.items() if int(v) == number)
+                found.append((_version(complete[number]), aliases))
+        return found
+
+
+def fetch_sample(version: Version, registry: str) -> bytes | None:
+    """The sample picture (PNG) in a version's bundle. Raises RegistryUnavailable."""
+    with answering(registry), tempfile.TemporaryDirectory(prefix="dancedist-") as scratch:
+        client, name = client_at(registry), f"{version.path}/sample.png"
+        if name not in {file.path for file in client.list_artifacts(version.run_id, version.path)}:
+            return None
+        return Path(client.download_artifacts(version.run_id, name, scratch)).read_bytes()
+
+
+def _version(found: ModelVersion) -> Version:
+    run_id, _, path = found.source.removeprefix("runs:/").partition("/")
+    return Version(found.name, int(found.version), run_id, path, found.tags)
 
 
 def move_champion(version: Version, registry: str, tags: Mapping[str, str]) -> None:

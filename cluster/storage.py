@@ -82,6 +82,11 @@ class Storage(ABC):
     def download(self, name: str, path: Path) -> None:
         """Stream a file to `path`, whole or not at all. Raises StorageMissing."""
 
+    def presigned(self, name: str, seconds: int) -> str | None:
+        """An address at which anybody can fetch a file for so long; None where the store has no such thing."""
+        checked_name(name)
+        return None
+
     @abstractmethod
     def write(self, name: str, data: bytes, *, if_absent: bool = False) -> bool:
         """Write a small file. With `if_absent`, of several writers the first wins; returns whether this one did."""

@@ -107,6 +107,12 @@ class Records:
         with self._database.reading() as session:
             return session.scalar(select(func.count()).where(RenderRow.state == state)) or 0
 
+    def oldest_waiting_s(self) -> float:
+        """Since when the queue's first waits."""
+        with self._database.reading() as session:
+            first = session.scalar(select(func.min(RenderRow.created_s)).where(RenderRow.state == "queued"))
+            return 0.0 if first is None else now_s(session) - first
+
     def result_of(self, fingerprint: str) -> dict[str, Any] | None:
         """The film that was published for it."""
         with self._database.reading() as session:

@@ -8,10 +8,14 @@ from uuid import uuid4
 
 import pytest
 
+from cluster.mlflow_client import client_at, experiment_id, local_home, tracking_uri
+from cluster.registry import register
 from serving.claims import Claims
 from serving.database import Database
 from serving.records import Asked, Records
 from tests.postgres import PostgresServer
+from tests.unit.conftest import toy_recipe
+from tests.unit.test_bundle import make_bundle
 
 
 @pytest.fixture(scope="session")
@@ -49,3 +53,33 @@ def claims(database: Database) -> Claims:
 def asked(key: str = "ann", fingerprint: str = "f", again: str | None = None, sha: str = "s") -> Asked:
     """A request as the service keeps it."""
     return Asked(key, again, sha, {"source": "dance.mp4"}, {"name": "dancer-ann", "version": 3}, fingerprint)
+
+
+CONSENT = {"who": "Ann", "when": "2026-01-01", "reference": "form 7"}
+
+
+def register_dancer(storage: Path, bundle: Path, name: str, fingerprint: str, consent: dict[str, str]) -> int:
+    """A version in the MLflow of a storage folder, as a fleet leaves it."""
+    client = client_at(tracking_uri(str(storage)))
+    experiment = experiment_id(client, local_home(str(storage)))
+    run = client.create_run(experiment)
+    return register(client, run.info.run_id, name, bundle, fingerprint, {"body_lpips": 0.25}, consent)
+
+
+@pytest.fixture(scope="session")
+def registered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A storage folder: ann has two versions (1 is champion, 2 the candidate), bob nobody's consent."""
+    storage, bundles = tmp_path_factory.mktemp("storage"), tmp_path_factory.mktemp("bundles")
+    make_bundle(bundles / "ann", toy_recipe(), settling_frames=4)
+    (bundles / "ann" / "sample.png").write_bytes(b"\x89PNG")
+    for name, fingerprint, consent in (("ann", "f1", CONSENT), ("ann", "f2", CONSENT), ("bob", "f3", {})):
+        register_dancer(storage, bundles / "ann", name, fingerprint, consent)
+    return storage
+
+
+@pytest.fixture
+def storage(registered: Path, tmp_path: Path) -> Path:
+    """The same registry, with records and films of its own."""
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "mlflow").symlink_to(registered / "mlflow")
+    return tmp_path / "runs"
