@@ -44,15 +44,20 @@ def main(steps: int) -> None:
         theirs = load_target(folder / "other.mp4", recipe, folder / "other")
         first = train_dancer(theirs, recipe, "other", folder / "other", folder / "other" / "dancer")
         cold, warm = (curve(folder, recipe, begin, perceptual_metric()) for begin in (None, first))
-    goal = min(cold.values())
-    reached = {
-        name: min((s for s, v in c.items() if v <= goal), default=None)
-        for name, c in zip(WAYS, (cold, warm), strict=False)
-    }
-    times = reached[WAYS[0]] / reached[WAYS[1]] if reached[WAYS[1]] else 0.0
-    curves = {"lpips": dict(zip(WAYS, (cold, warm), strict=False)), "lpips_to_reach": goal, "steps_to_reach": reached}
-    print(curves)
+    goals = [cold[step] for step in sorted(cold)[:: len(cold) // 4][1:]]
+    reached = [
+        {"lpips": goal, **{w: _reached(c, goal) for w, c in zip(WAYS, (cold, warm), strict=True)}} for goal in goals
+    ]
+    print(*reached, sep="\n")
+    last = reached[-1]
+    # 0: what scratch ended with was not reached.
+    times = last[WAYS[0]] / last[WAYS[1]] if last[WAYS[1]] else 0.0
+    curves = {"lpips": dict(zip(WAYS, (cold, warm), strict=True)), "steps_to_reach": reached}
     record("warm_start", times, 1.0, {"steps": steps, **curves}, ("torch",))
+
+
+def _reached(curve: dict[int, float], goal: float) -> int | None:
+    return min((step for step, value in curve.items() if value <= goal), default=None)
 
 
 def curve(folder: Path, recipe: Recipe, first: Bundle | None, lpips: Lpips) -> dict[int, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -15,9 +15,8 @@ from cluster.storage import open_storage
 from dancedist.bundle import Bundle
 from dancedist.errors import FileInvalid
 from dancedist.pose.sequence import PoseSequence, read_poses
-from dancedist.progress import Advance, silent
 from dancedist.recipe import VideoRecipe
-from dancedist.render.clip import Clip, Wish, read_clip, render_clips, write_clip
+from dancedist.render.clip import Clip, Rgb, Wish, read_clip, render_clips, write_clip
 from dancedist.render.plan import Chunk
 
 POSES = "danced.parquet"
@@ -35,6 +34,7 @@ class ChunkOrder:
     chunk: Chunk
     encoding: VideoRecipe
     fade_from: str | None = None
+    label: bool = False
 
     @property
     def name(self) -> str:
@@ -57,9 +57,17 @@ class StoredChunk:
     seconds: float
 
 
-def carry_out(bundle: Bundle, orders: Sequence[ChunkOrder], advance: Advance = silent) -> list[StoredChunk]:
+Watch = Callable[[ChunkOrder, int, Rgb], None]
+
+
+def unwatched(order: ChunkOrder, frame: int, picture: Rgb) -> None:
+    """For orders that nobody waits for."""
+
+
+def carry_out(bundle: Bundle, orders: Sequence[ChunkOrder], watch: Watch = unwatched) -> list[StoredChunk]:
     """Render the orders in lockstep, store what each becomes. One that was stored already is found, not replaced.
 
+    `watch` is shown every frame of them.
     Raises StorageMissing, StorageUnavailable, FileInvalid.
     """
     began_s = time.monotonic()
@@ -68,8 +76,9 @@ def carry_out(bundle: Bundle, orders: Sequence[ChunkOrder], advance: Advance = s
     with TemporaryDirectory(prefix="dancedist-") as scratch:
         folder = Path(scratch)
         poses = {place: _poses(place, folder) for place in {order.place for order in missing}}
-        wishes = [Wish(poses[o.place], o.chunk, o.encoding, _state_before(o, folder)) for o in missing]
-        for order, clip in zip(missing, render_clips(bundle, wishes, folder, advance), strict=True):
+        wishes = [Wish(poses[o.place], o.chunk, o.encoding, _state_before(o, folder), o.label) for o in missing]
+        clips = render_clips(bundle, wishes, folder, lambda i, frame, picture: watch(missing[i], frame, picture))
+        for order, clip in zip(missing, clips, strict=True):
             stored[order.name] = _stored(order, clip, folder, time.monotonic() - began_s)
     return [stored[order.name] for order in orders]
 

@@ -12,6 +12,9 @@ from sqlalchemy.orm import Session
 from serving.database import Database, end, now_s, tell
 from serving.tables import ChunkRow, RenderRow, ResultRow
 
+# One that was taken up so often takes its workers with it.
+MAX_ATTEMPTS = 30
+
 
 class Superseded(Exception):
     """Another has taken this render up since, or it was cancelled: whoever hears it stops, and writes nothing."""

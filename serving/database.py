@@ -47,7 +47,7 @@ class Database:
 def now_s(session: Session) -> float:
     """Seconds since 1970, by the database's clock: those of several machines differ."""
     sqlite = session.get_bind().dialect.name == "sqlite"
-    clock = "unixepoch('subsec')" if sqlite else "extract(epoch from clock_timestamp())"
+    clock = "(julianday('now') - 2440587.5) * 86400" if sqlite else "extract(epoch from clock_timestamp())"
     return float(session.scalar(text(f"SELECT {clock}")) or 0)
 
 

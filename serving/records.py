@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from dancedist.errors import DancedistError
 from serving.database import Database, alone, end, now_s, tell
-from serving.tables import OPEN, ChunkRow, EventRow, RenderRow, ResultRow
+from serving.tables import OPEN, ChunkRow, EventRow, FrameRow, RenderRow, ResultRow
 
 
 class RequestDiffers(DancedistError):
@@ -45,6 +45,7 @@ class Asked:
     request: dict[str, Any]
     dancer: dict[str, Any]
     fingerprint: str
+    source: str
 
 
 class Records:
@@ -133,16 +134,20 @@ class Records:
             old = RenderRow.ended_s < now_s(session) - age_s
             return session.scalars(select(RenderRow).where(old)).all()
 
+    def alone_with(self, row: RenderRow, column: str) -> bool:
+        """Whether no other render has the same in this column."""
+        with self._database.reading() as session:
+            return _alone_with(session, row, column)
+
     def forget(self, render_id: str) -> None:
         """Remove all that is known of a render, and its film's place unless another render has it too."""
         with self._database.writing() as session:
             row = session.get(RenderRow, render_id)
             if row is None:
                 return
-            others = select(RenderRow.id).where(RenderRow.fingerprint == row.fingerprint, RenderRow.id != render_id)
-            if session.scalar(others.limit(1)) is None:
+            if _alone_with(session, row, "fingerprint"):
                 session.execute(delete(ResultRow).where(ResultRow.fingerprint == row.fingerprint))
-            for table in (ChunkRow, EventRow):
+            for table in (ChunkRow, EventRow, FrameRow):
                 session.execute(delete(table).where(table.render_id == render_id))
             session.delete(row)
 
@@ -160,6 +165,11 @@ def _same(session: Session, asked: Asked) -> RenderRow | None:
     if found is not None and found.request_sha256 != asked.request_sha256:
         raise RequestDiffers("came with another request before", file=asked.idempotency_key)
     return found
+
+
+def _alone_with(session: Session, row: RenderRow, column: str) -> bool:
+    same = getattr(RenderRow, column) == getattr(row, column)
+    return session.scalar(select(RenderRow.id).where(same, RenderRow.id != row.id).limit(1)) is None
 
 
 def _check_room(session: Session, key_id: str, queue: int, per_key: int) -> None:

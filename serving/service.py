@@ -14,6 +14,7 @@ from cluster.registry import Version
 from cluster.storage import StorageMissing, open_storage, split_uri
 from dancedist.recipe import VideoRecipe, fingerprint
 from dancedist.video.probe import probe
+from serving import places
 from serving.dancers import Dancers
 from serving.database import Database
 from serving.keys import Caller, Keys
@@ -78,12 +79,12 @@ class Service:
         assert form.file is not None
         # Its sender's name for it is told, and leads nowhere.
         probe(form.file, self.settings.limits(VideoRecipe()))
-        name = f"sources/{form.sha256}{_suffix(form.file_name)}"
-        if self.store.stat(f"renders/{name}") is None:
-            self.store.upload(form.file, f"renders/{name}")
-        found = self.store.stat(f"renders/{name}")
+        store, name = places.sources(self.settings.storage), f"{form.sha256}{_suffix(form.file_name)}"
+        if store.stat(name) is None:
+            store.upload(form.file, name)
+        found = store.stat(name)
         assert found is not None
-        return Listed("source", f"{self.store.uri}/renders/{name}", found.size_bytes, found.etag)
+        return Listed("source", f"{store.uri}/{name}", found.size_bytes, found.etag)
 
     def _allowed(self, uri: str) -> tuple[str, str]:
         parts = urlsplit(uri)
@@ -105,18 +106,13 @@ class Service:
             raise Refused("webhook-refused", "is no host that may be called", file=address, expected=hosts)
 
 
-def place_of(storage: str, render_fingerprint: str) -> str:
-    """URI of the store for all that belongs to a fingerprint."""
-    return f"{open_storage(storage).uri}/renders/work/{render_fingerprint}"
-
-
 def _asked(caller: Caller, request: RenderRequest, version: Version, source: Listed, again: str | None) -> Asked:
     dancer = {"name": version.name, "version": version.number, "uri": version.uri}
     kept = {**request.model_dump(mode="json"), "source": asdict(source)}
     content = (source.uri, source.size_bytes, source.etag)
     of_film = fingerprint(version.uri, version.tags.get("fingerprint", ""), *content, request.label, RENDER_VERSION)
     digest = sha256(json.dumps([request.model_dump(mode="json"), *content], sort_keys=True).encode()).hexdigest()
-    return Asked(caller.key_id, again, digest, kept, dancer, of_film)
+    return Asked(caller.key_id, again, digest, kept, dancer, of_film, source.uri)
 
 
 def _suffix(file_name: str) -> str:

@@ -37,7 +37,8 @@ class RenderRow(Base):
     request_sha256: Mapped[str]
     request: Mapped[dict[str, Any]]
     dancer: Mapped[dict[str, Any]]
-    fingerprint: Mapped[str]
+    fingerprint: Mapped[str] = mapped_column(index=True)
+    source: Mapped[str] = mapped_column(index=True)
     state: Mapped[str]
     created_s: Mapped[float]
     ended_s: Mapped[float | None]
@@ -61,6 +62,17 @@ class ChunkRow(Base):
     render_id: Mapped[str] = mapped_column(ForeignKey("renders.id", ondelete="CASCADE"), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True)
     stored: Mapped[dict[str, Any]]
+
+
+class FrameRow(Base):
+    """The newest frame of a chunk that is being rendered, as JPEG: for those who watch, nothing depends on it."""
+
+    __tablename__ = "frames"
+
+    render_id: Mapped[str] = mapped_column(ForeignKey("renders.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    frame: Mapped[int]
+    picture: Mapped[bytes]
 
 
 class EventRow(Base):

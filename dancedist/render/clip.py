@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +19,10 @@ from dancedist.bundle import Bundle
 from dancedist.errors import FileInvalid
 from dancedist.files import published
 from dancedist.pose.sequence import PoseSequence
-from dancedist.progress import Advance, silent
 from dancedist.recipe import VideoRecipe
 from dancedist.render.chunk import Part, render_together
-from dancedist.render.finish import Finish
+from dancedist.render.finish import Finish, Picture
+from dancedist.render.label import put_label
 from dancedist.render.plan import Chunk
 from dancedist.video.encode import FilmWriter
 
@@ -30,6 +30,7 @@ from dancedist.video.encode import FilmWriter
 FADE_FRAMES = 8
 
 Rgb = NDArray[np.uint8]
+Watch = Callable[[int, int, Rgb], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,28 +54,31 @@ class Wish:
     """A chunk of a dance that is to be rendered; `poses` are all of the dance's, in px of the target's frame.
 
     `fade_from`: the state that the chunk before it ended with. Its first frames then pass from what that one would
-    have gone on with to its own.
+    have gone on with to its own. `label`: say on every frame that it is synthetic.
     """
 
     poses: PoseSequence
     chunk: Chunk
     encoding: VideoRecipe
     fade_from: Tensor | None = None
+    label: bool = False
 
 
-def render_clips(bundle: Bundle, wishes: Sequence[Wish], folder: Path, advance: Advance = silent) -> list[Clip]:
+def unwatched(number: int, frame: int, picture: Rgb) -> None:
+    """For renderings that nobody looks at."""
+
+
+def render_clips(bundle: Bundle, wishes: Sequence[Wish], folder: Path, watch: Watch = unwatched) -> list[Clip]:
     """Render chunks of one dancer in lockstep, each encoded meanwhile; `folder` is for what is unfinished.
 
-    `advance` is told of every frame that is rendered, those that are thrown away too.
+    `watch` is shown every frame that is rendered, but for the warm-up: number of its wish, frame, picture (H, W, 3).
     """
-    finish = Finish(bundle)
     tapes = [_Tape(bundle, wish, folder / f"{i}.mp4") for i, wish in enumerate(wishes)]
     with ExitStack() as films:
         for tape in tapes:
             films.enter_context(tape.writer)
         for i, t, picture in render_together(bundle, [Part(wish.poses, wish.chunk) for wish in wishes]):
-            tapes[i].take(t, finish(picture), picture.whole)
-            advance(1)
+            watch(i, t, tapes[i].take(t, picture))
     return [tape.clip() for tape in tapes]
 
 
@@ -88,17 +92,20 @@ class _Tape:
         self.last: Rgb | None = None
         self.after: Rgb | None = None
         self.state: Tensor | None = None
-        self._fading = _gone_on(bundle, wish)
+        self._finish, self._label = Finish(bundle), wish.label
+        self._fading = self._gone_on(bundle, wish)
 
-    def take(self, t: int, frame: Rgb, whole: Tensor) -> None:
-        """A frame of the chunk or of its tail."""
+    def take(self, t: int, picture: Picture) -> Rgb:
+        """A frame of the chunk or of its tail, as it is in the film."""
+        frame = self._shown(picture)
         if t >= self.chunk.stop:
             self.after = frame if t == self.chunk.stop else self.after
-            return
+            return frame
         frame = self._faded(t - self.chunk.start, frame)
         self.first = frame if self.first is None else self.first
-        self.last, self.state = frame, whole
+        self.last, self.state = frame, picture.whole
         self.writer.write(frame)
+        return frame
 
     def clip(self) -> Clip:
         """When all have come."""
@@ -106,21 +113,26 @@ class _Tape:
         frames = self.chunk.stop - self.chunk.start
         return Clip(self.path.read_bytes(), frames, self.first, self.last, self.after, self.state.cpu())
 
+    def _shown(self, picture: Picture) -> Rgb:
+        frame = self._finish(picture)
+        if self._label:
+            put_label(frame)
+        return frame
+
+    def _gone_on(self, bundle: Bundle, wish: Wish) -> Iterator[Rgb]:
+        """The chunk's first frames, as the one before it would have gone on."""
+        if wish.fade_from is None:
+            return
+        chunk = Chunk(wish.chunk.start, min(wish.chunk.stop, wish.chunk.start + FADE_FRAMES))
+        for _, _, picture in render_together(bundle, [Part(wish.poses, chunk, wish.fade_from)]):
+            yield self._shown(picture)
+
     def _faded(self, i: int, frame: Rgb) -> Rgb:
         before = next(self._fading, None)
         if before is None:
             return frame
         share = (i + 1) / (FADE_FRAMES + 1)
         return np.asarray(cv2.addWeighted(frame, share, before, 1 - share, 0), np.uint8)
-
-
-def _gone_on(bundle: Bundle, wish: Wish) -> Iterator[Rgb]:
-    """The chunk's first frames, as the one before it would have gone on."""
-    if wish.fade_from is None:
-        return
-    chunk = Chunk(wish.chunk.start, min(wish.chunk.stop, wish.chunk.start + FADE_FRAMES))
-    for _, _, picture in render_together(bundle, [Part(wish.poses, chunk, wish.fade_from)]):
-        yield Finish(bundle)(picture)
 
 
 def write_clip(clip: Clip, path: Path) -> None:

@@ -52,7 +52,7 @@ def claims(database: Database) -> Claims:
 
 def asked(key: str = "ann", fingerprint: str = "f", again: str | None = None, sha: str = "s") -> Asked:
     """A request as the service keeps it."""
-    return Asked(key, again, sha, {"source": "dance.mp4"}, {"name": "dancer-ann", "version": 3}, fingerprint)
+    return Asked(key, again, sha, {"source": "dance.mp4"}, {"name": "dancer-ann", "version": 3}, fingerprint, "s.mp4")
 
 
 CONSENT = {"who": "Ann", "when": "2026-01-01", "reference": "form 7"}

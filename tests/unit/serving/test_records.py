@@ -1,16 +1,25 @@
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from serving.claims import Claims, Superseded
-from serving.database import Database
+from serving.database import Database, now_s
 from serving.records import QueueFull, Records, RequestDiffers, TooManyRenders
 from tests.unit.serving.conftest import asked
 
 ROOM = (1000, 1000)
 LONG_S, GONE_S = 60.0, -1.0
+
+
+def test_the_databases_clock_is_a_clock(database: Database) -> None:
+    with database.reading() as session:
+        assert abs(now_s(session) - time.time()) < 5
+        first = now_s(session)
+        time.sleep(0.05)
+        assert 0.02 < now_s(session) - first < 5
 
 
 def test_the_same_request_is_one_render(records: Records) -> None:

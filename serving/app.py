@@ -1,0 +1,48 @@
+"""`serve run serving.app:app`: the render service, by the settings in the environment."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from ray import serve
+from ray.serve import Application
+from ray.serve.handle import DeploymentHandle
+
+from serving.api import build_api
+from serving.director import Director
+from serving.renderer import Renderer
+from serving.settings import Settings
+
+
+def build(settings: Settings) -> Application:
+    """API, director and replicas as one application."""
+    # As many more requests wait at the director, which knows whose they are.
+    renderer = serve.deployment(
+        Renderer,
+        name="renderer",
+        num_replicas=settings.replicas,
+        max_ongoing_requests=settings.lockstep,
+        ray_actor_options={"num_cpus": settings.replica_cpus, "num_gpus": settings.replica_gpus},
+    ).bind(settings)
+    director = serve.deployment(Director, name="director", ray_actor_options={"num_cpus": 0}).bind(settings, renderer)
+
+    # Serve takes a plain function for one that builds the application in the replica.
+    def made() -> FastAPI:
+        return build_api(settings)
+
+    door = serve.ingress(made)(_Door)
+    api = serve.deployment(door, name="api", max_ongoing_requests=400, ray_actor_options={"num_cpus": 0})
+    return api.bind(director)
+
+
+class _Door:
+    """What HTTP comes in by; it holds the director's handle so that Serve starts both."""
+
+    def __init__(self, director: DeploymentHandle) -> None:
+        self._director = director
+
+
+def __getattr__(name: str) -> Application:
+    # Settings make folders: not at import, and not without being asked.
+    if name == "app":
+        return build(Settings())
+    raise AttributeError(name)

@@ -1,0 +1,118 @@
+"""Works on renders that were asked for: claims them, has them made, records what comes of them. It may die anywhere."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+
+from ray.serve.handle import DeploymentHandle
+from sqlalchemy.exc import SQLAlchemyError
+
+from cluster.faults import Fault, Unexpected, WorkerLost
+from cluster.renders import Failed
+from dancedist.errors import DancedistError
+from serving.claims import MAX_ATTEMPTS, Claim, Claims, Superseded
+from serving.database import Database
+from serving.filming import Filming
+from serving.problems import problem_of
+from serving.records import Records
+from serving.retention import sweep
+from serving.settings import Settings
+from serving.tables import RenderRow
+
+log = logging.getLogger("dancedist")
+LOOK_EVERY_S, SWEEP_EVERY_S = 0.3, 600.0
+
+
+class Director:
+    """Several may work on the same records: a render is one's alone as long as its lease lasts."""
+
+    def __init__(self, settings: Settings, renderer: DeploymentHandle) -> None:
+        self._settings = settings
+        database = Database(settings.database)
+        self._records, self._claims = Records(database), Claims(database)
+        self._filming = Filming(settings, database, renderer)
+        self._running: set[asyncio.Task[None]] = set()
+        # Serve makes a deployment in the event loop that it runs in.
+        self._loops = [asyncio.ensure_future(self._direct()), asyncio.ensure_future(self._sweep())]
+
+    def check_health(self) -> None:
+        """Asked by Serve, which replaces a director that has stopped."""
+        for loop in self._loops:
+            if loop.done():
+                loop.result()
+                raise RuntimeError("the director has stopped")
+
+    async def _direct(self) -> None:
+        while True:
+            try:
+                while len(self._running) < self._settings.renders_at_once:
+                    claimed = await asyncio.to_thread(self._claims.claim, self._settings.lease_s)
+                    if claimed is None:
+                        break
+                    task = asyncio.create_task(self._work(*claimed))
+                    self._running.add(task)
+                    task.add_done_callback(self._running.discard)
+            except SQLAlchemyError as error:
+                log.warning("warning: the database does not answer: %s", str(error).splitlines()[0])
+                await asyncio.sleep(2)
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def _work(self, claim: Claim, row: RenderRow) -> None:
+        """One attempt at a render, for as long as it is ours."""
+        log.info("render %s: attempt %d", claim.render_id, claim.attempt)
+        work = asyncio.create_task(self._filming.film(claim, row))
+        keeping = asyncio.create_task(self._keep(claim))
+        try:
+            if claim.attempt > MAX_ATTEMPTS:
+                lost = WorkerLost("every attempt was broken off", expected=f"{MAX_ATTEMPTS} at most")
+                raise Failed(Fault.of(lost, claim.render_id, claim.render_id))
+            await asyncio.wait({work, keeping}, return_when=asyncio.FIRST_COMPLETED)
+            # The lease is lost where that task ends.
+            (work if work.done() else keeping).result()
+        except Superseded:
+            log.info("render %s: another has it, or it was cancelled", claim.render_id)
+        except Failed as error:
+            await self._fail(claim, error.fault)
+        except DancedistError as error:
+            await self._fail(claim, Fault.of(error, claim.render_id, claim.render_id))
+        except SQLAlchemyError as error:
+            # Nothing can be noted: it is taken up again when the lease is over.
+            log.warning("warning: render %s: the database does not answer: %s", claim.render_id, error)
+        except Exception as error:
+            log.exception("render %s failed", claim.render_id)
+            bug = Unexpected("rendering failed", got=f"{type(error).__name__}: {error}")
+            await self._fail(claim, Fault.of(bug, claim.render_id, claim.render_id))
+        finally:
+            for task in (work, keeping):
+                task.cancel()
+            await asyncio.gather(work, keeping, return_exceptions=True)
+
+    async def _keep(self, claim: Claim) -> None:
+        """Renew the lease. Raises Superseded, and SQLAlchemyError where the database is away for too long."""
+        left = 3
+        while True:
+            await asyncio.sleep(self._settings.lease_s / 4)
+            try:
+                await asyncio.to_thread(self._claims.renew, claim, self._settings.lease_s)
+                left = 3
+            except SQLAlchemyError:
+                left -= 1
+                if not left:
+                    raise
+
+    async def _fail(self, claim: Claim, fault: Fault) -> None:
+        log.warning("warning: render %s: %s [%s]", claim.render_id, fault.message, fault.slug)
+        problem = problem_of(fault).model_dump(exclude_none=True)
+        with suppress(Superseded):
+            await asyncio.to_thread(self._claims.fail, claim, problem)
+        await self._filming.ended(claim.render_id)
+
+    async def _sweep(self) -> None:
+        while True:
+            try:
+                await asyncio.to_thread(sweep, self._records, self._settings)
+            except (SQLAlchemyError, DancedistError) as error:
+                log.warning("warning: what is old could not be removed: %s", error)
+            await asyncio.sleep(SWEEP_EVERY_S)

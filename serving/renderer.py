@@ -1,0 +1,98 @@
+"""A replica: it finds people and renders chunks, and keeps the dancers that it was asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import cv2
+import torch
+from ray import serve
+
+from cluster.chunks import ChunkOrder, StoredChunk, carry_out
+from cluster.faults import Fault, OutOfMemory
+from cluster.registry import fetch_dancer
+from cluster.segments import Job, Looked, Segment, look
+from dancedist.bundle import Bundle, load_bundle
+from dancedist.errors import DancedistError
+from dancedist.pose.detect import PeopleDetector
+from dancedist.render.clip import Rgb
+from serving.database import Database
+from serving.frames import Frames
+from serving.settings import Settings
+
+# Dancers that one replica keeps.
+DANCERS = 4
+# A chunk that comes so shortly after another is rendered with it.
+WAIT_FOR_OTHERS_S = 0.05
+
+
+class Renderer:
+    """Its methods answer with a Fault for what is the user's to mend; what they raise is tried elsewhere."""
+
+    def __init__(self, settings: Settings) -> None:
+        threads = max(1, int(settings.replica_cpus))
+        torch.set_num_threads(threads)
+        cv2.setNumThreads(threads)
+        self._storage = settings.storage
+        self._device = torch.device("cuda" if settings.replica_gpus else "cpu")
+        if 0 < settings.replica_gpus < 1:
+            torch.cuda.set_per_process_memory_fraction(settings.replica_gpus)
+        self._frames = Frames(Database(settings.database))
+        self._detector = lru_cache(maxsize=2)(lambda pose: PeopleDetector(pose.model_copy(update={"threads": threads})))
+        self._render.set_max_batch_size(settings.lockstep)
+
+    async def look(self, job: Job, segment: Segment) -> Looked | Fault:
+        """Find everybody in a segment of a source."""
+        return await asyncio.to_thread(lambda: look(job, self._detector(job.pose), segment))
+
+    async def render(self, dancer: str, render_id: str, order: ChunkOrder) -> StoredChunk | Fault:
+        """Render a chunk with a version of a dancer, beside others of the same."""
+        return await self._render(dancer, render_id, order)
+
+    @serve.batch(max_batch_size=1, batch_wait_timeout_s=WAIT_FOR_OTHERS_S)
+    async def _render(
+        self, dancers: list[str], render_ids: list[str], orders: list[ChunkOrder]
+    ) -> list[StoredChunk | Fault]:
+        answers: dict[int, StoredChunk | Fault] = {}
+        for dancer in dict.fromkeys(dancers):
+            numbers = [i for i, other in enumerate(dancers) if other == dancer]
+            found = await self._together(dancer, [render_ids[i] for i in numbers], [orders[i] for i in numbers])
+            answers.update(zip(numbers, found, strict=True))
+        return [answers[i] for i in range(len(orders))]
+
+    async def _together(
+        self, dancer: str, render_ids: Sequence[str], orders: Sequence[ChunkOrder]
+    ) -> Sequence[StoredChunk | Fault]:
+        try:
+            bundle = await self.dancer(dancer)
+            return await asyncio.to_thread(carry_out, bundle, orders, self._watch(render_ids, orders))
+        except DancedistError as error:
+            return [Fault.of(error, dancer, order.place) for order in orders]
+        except torch.OutOfMemoryError as error:
+            if len(orders) > 1:
+                return [(await self._together(dancer, [i], [o]))[0] for i, o in zip(render_ids, orders, strict=True)]
+            full = OutOfMemory("rendering needs more memory", file=dancer, got=str(error).splitlines()[0])
+            return [Fault.of(full, dancer, order.place) for order in orders]
+
+    @serve.multiplexed(max_num_models_per_replica=DANCERS)
+    async def dancer(self, uri: str) -> Bundle:
+        """Its generators, on this replica's device."""
+        return await asyncio.to_thread(self._loaded, uri)
+
+    def _loaded(self, uri: str) -> Bundle:
+        with TemporaryDirectory(prefix="dancedist-") as folder:
+            bundle = load_bundle(fetch_dancer(uri, Path(folder) / "dancer", self._storage))
+        bundle.generator.to(self._device)
+        if bundle.face is not None:
+            bundle.face.to(self._device)
+        return bundle
+
+    def _watch(self, render_ids: Sequence[str], orders: Sequence[ChunkOrder]) -> Callable[[ChunkOrder, int, Rgb], None]:
+        ids = {(order.place, order.number): render_id for render_id, order in zip(render_ids, orders, strict=True)}
+        return lambda order, frame, picture: self._frames.show(
+            ids[order.place, order.number], order.number, frame, picture
+        )
