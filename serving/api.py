@@ -5,35 +5,34 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated
+from pathlib import Path
 
-from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request
+from fastapi import APIRouter, FastAPI
 from fastapi.responses import (
     FileResponse,
-    JSONResponse,
     PlainTextResponse,
-    RedirectResponse,
     Response,
-    StreamingResponse,
 )
-from pydantic import ValidationError
+from fastapi.staticfiles import StaticFiles
 
-from cluster.storage import open_storage, split_uri
 from dancedist import __version__
+from serving.callers import TheCaller, TheService
 from serving.dancers import DancerView
-from serving.events import event_stream
 from serving.health import check, metrics_text
-from serving.keys import Caller
-from serving.problems import Refused, add_handlers, documented
+from serving.openapi import describe
+from serving.problems import add_handlers, documented
+from serving.renders import renders
 from serving.service import Service
 from serving.settings import Settings
-from serving.tables import ENDED, RenderRow
-from serving.uploads import Form, received
-from serving.views import RenderPage, RenderRequest, RenderView, render_view
 
-# A presigned address is good for so long.
-_PRESIGNED_S = 3600
-RenderId = Annotated[str, Path(pattern="^[0-9a-f]{32}$", description="as it was given")]
+_PAGE = Path(__file__).parent / "page"
+# Nothing from elsewhere, and in nobody's frame.
+_SAFE = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
+    "frame-ancestors 'none'; form-action 'self'; base-uri 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
 
 
 def build_api(settings: Settings) -> FastAPI:
@@ -45,189 +44,22 @@ def build_api(settings: Settings) -> FastAPI:
         yield
         service.database.close()
 
-    api = FastAPI(title="dancedist", version=__version__, summary="Renders dancers.", lifespan=life, docs_url="/docs")
+    api = FastAPI(
+        title="dancedist", version=__version__, summary="Renders dancers.", lifespan=life, docs_url=None, redoc_url=None
+    )
     api.state.service = service
     add_handlers(api)
-    api.include_router(_renders, prefix="/v1")
+    api.include_router(renders, prefix="/v1")
     api.include_router(_dancers, prefix="/v1")
     api.include_router(_health)
+    api.mount("/page", StaticFiles(directory=_PAGE))
+    api.add_api_route("/", lambda: FileResponse(_PAGE / "index.html", headers=_SAFE), include_in_schema=False)
+    api.openapi = lambda: describe(api)  # type: ignore[method-assign]
     return api
 
 
-def _service(request: Request) -> Service:
-    service: Service = request.app.state.service
-    return service
-
-
-def _caller(request: Request) -> Caller:
-    return _service(request).keys.caller(request)
-
-
-TheService = Annotated[Service, Depends(_service)]
-TheCaller = Annotated[Caller, Depends(_caller)]
-_renders = APIRouter(tags=["renders"], responses=documented(401, 403, 422, 503))
 _dancers = APIRouter(tags=["dancers"], responses=documented(401, 403, 422, 503))
 _health = APIRouter(tags=["health"])
-_FORM = {
-    "type": "object",
-    "required": ["dancer", "source"],
-    "properties": {
-        "dancer": {"type": "string"},
-        "source": {"type": "string", "format": "binary"},
-        "label": {"type": "boolean"},
-        "webhook": {"type": "string"},
-    },
-}
-_BODY = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {"schema": _FORM},
-        "application/json": {"schema": {"$ref": "#/components/schemas/RenderRequest"}},
-    },
-}
-
-
-@_renders.post(
-    "/renders",
-    status_code=202,
-    response_model=RenderView,
-    openapi_extra={"requestBody": _BODY},
-    responses=documented(404, 409, 413, 415, 429) | {202: {"model": RenderView, "description": "It is queued."}},
-)
-async def ask_for_render(
-    request: Request, service: TheService, caller: TheCaller, idempotency_key: Annotated[str | None, Header()] = None
-) -> JSONResponse:
-    """Ask for a render: a form with the source's file, or JSON that names a source in a bucket."""
-    caller.require("render")
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "application/json":
-        row, new = await service.ask(caller, await _from_json(request), None, idempotency_key)
-    elif kind == "multipart/form-data":
-        row, new = await _ask_with_file(request, service, caller, idempotency_key)
-    else:
-        raise Refused("media-type-unsupported", "is taken as a form or as JSON", got=kind or "no content type")
-    headers = {"Location": f"/v1/renders/{row.id}", "Retry-After": "2"}
-    view = render_view(row, {} if new else await asyncio.to_thread(service.records.chunks, row.id))
-    return JSONResponse(view.model_dump(mode="json"), 202, headers=headers)
-
-
-async def _from_json(request: Request) -> RenderRequest:
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > 65536:
-            raise Refused("upload-too-large", "is too large for JSON", expected="64 KiB at most")
-    try:
-        return RenderRequest.model_validate_json(bytes(body))
-    except ValidationError as error:
-        told = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
-        raise Refused("request-invalid", told) from error
-
-
-async def _ask_with_file(
-    request: Request, service: Service, caller: Caller, again: str | None
-) -> tuple[RenderRow, bool]:
-    if service.receiving.locked():
-        raise Refused("unavailable", "too many sources are being received")
-    async with service.receiving, received(request, service.settings.max_upload_bytes, "source") as form:
-        return await service.ask(caller, _from_form(form), form, again)
-
-
-def _from_form(form: Form) -> RenderRequest:
-    try:
-        return RenderRequest.model_validate(form.fields, strict=False)
-    except ValidationError as error:
-        told = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
-        raise Refused("request-invalid", told) from error
-
-
-@_renders.get("/renders")
-async def list_renders(
-    service: TheService,
-    caller: TheCaller,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    before: Annotated[str | None, Query(pattern="^[0-9a-f]{32}$")] = None,
-) -> RenderPage:
-    """The caller's renders, the newest first."""
-    caller.require("read")
-    key_id = None if "all" in caller.scopes else caller.key_id
-    rows = await asyncio.to_thread(service.records.page, key_id, before, limit)
-    older = f"/v1/renders?limit={limit}&before={rows[-1].id}" if len(rows) == limit else None
-    return RenderPage(renders=[render_view(row, {}) for row in rows], next=older)
-
-
-async def _row(render_id: str, service: Service, caller: Caller) -> RenderRow:
-    caller.require("read")
-    row = await asyncio.to_thread(service.records.get, render_id)
-    if row is None or ("all" not in caller.scopes and row.key_id != caller.key_id):
-        # Of others' renders not even that they are there is told.
-        raise Refused("not-found", "there is no such render", got=render_id)
-    return row
-
-
-@_renders.get("/renders/{render_id}", responses=documented(404))
-async def get_render(render_id: RenderId, service: TheService, caller: TheCaller) -> RenderView:
-    """One render: state, progress, chunks and seams, timings, the exact version of the dancer."""
-    row = await _row(render_id, service, caller)
-    return render_view(row, await asyncio.to_thread(service.records.chunks, render_id))
-
-
-@_renders.get(
-    "/renders/{render_id}/events",
-    response_class=StreamingResponse,
-    responses=documented(404) | {200: {"content": {"text/event-stream": {}}, "description": "What happens."}},
-)
-async def watch_render(
-    render_id: RenderId,
-    service: TheService,
-    caller: TheCaller,
-    last_event_id: Annotated[str | None, Header(max_length=20)] = None,
-) -> StreamingResponse:
-    """What happens with a render, as server-sent events; with Last-Event-ID from the one after that on."""
-    await _row(render_id, service, caller)
-    after = (
-        int(last_event_id) if last_event_id is not None and last_event_id.isascii() and last_event_id.isdigit() else 0
-    )
-    stream = event_stream(service.records, render_id, after)
-    return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
-
-
-@_renders.get(
-    "/renders/{render_id}/result",
-    response_class=Response,
-    responses=documented(404, 409, 416)
-    | {
-        200: {"content": {"video/mp4": {}}, "description": "The film."},
-        206: {"content": {"video/mp4": {}}, "description": "A part of it."},
-        307: {"description": "Where it is, for an hour."},
-    },
-)
-async def get_result(render_id: RenderId, service: TheService, caller: TheCaller) -> Response:
-    """The film; parts of it with Range."""
-    row = await _row(render_id, service, caller)
-    if row.result is None:
-        raise Refused("not-ready", "has no film", expected="a render that is done", got=row.state)
-    store, name = split_uri(row.result["uri"])
-    storage = open_storage(store)
-    address = await asyncio.to_thread(storage.presigned, name, _PRESIGNED_S)
-    if address is not None:
-        return RedirectResponse(address, 307)
-    if await asyncio.to_thread(storage.stat, name) is None:
-        raise Refused("gone", "the film is not there any more")
-    return FileResponse(
-        f"{storage.uri}/{name}", media_type="video/mp4", filename=f"{row.dancer['name']}-{row.id[:12]}.mp4"
-    )
-
-
-@_renders.post("/renders/{render_id}/cancel", responses=documented(404))
-async def cancel_render(render_id: RenderId, service: TheService, caller: TheCaller) -> RenderView:
-    """End a render that has not ended."""
-    caller.require("render")
-    row = await _row(render_id, service, caller)
-    if row.state not in ENDED:
-        ended = await asyncio.to_thread(service.records.cancel, render_id)
-        row = ended or row
-    return render_view(row, await asyncio.to_thread(service.records.chunks, render_id))
 
 
 @_dancers.get("/dancers")

@@ -7,15 +7,19 @@ import json
 import time
 from collections.abc import AsyncIterator
 
+from serving.frames import Frames
 from serving.records import Records
 from serving.tables import ENDED
 
 LOOK_EVERY_S, ALIVE_EVERY_S = 0.4, 15.0
 
 
-async def event_stream(records: Records, render_id: str, after: int) -> AsyncIterator[str]:
-    """Events after number `after`, until the render has ended; comments between them keep the line open."""
-    told_s = time.monotonic()
+async def event_stream(records: Records, frames: Frames, render_id: str, after: int) -> AsyncIterator[str]:
+    """Events after number `after`, until the render has ended; comments between them keep the line open.
+
+    Frames that are new between them are told of in events without a number.
+    """
+    told_s, shown = time.monotonic(), dict[int, int]()
     while True:
         events = await asyncio.to_thread(records.events, render_id, after)
         for number, kind, data in events:
@@ -25,6 +29,10 @@ async def event_stream(records: Records, render_id: str, after: int) -> AsyncIte
             return
         if not events and await _over(records, render_id):
             return
+        newest = await asyncio.to_thread(frames.newest, render_id)
+        if new := {number: frame for number, frame in newest.items() if shown.get(number) != frame}:
+            shown, told_s = newest, time.monotonic()
+            yield f"event: frames\ndata: {json.dumps(new)}\n\n"
         if time.monotonic() - told_s > ALIVE_EVERY_S:
             told_s = time.monotonic()
             yield ": still there\n\n"

@@ -17,6 +17,7 @@ from dancedist.video.probe import probe
 from serving import places
 from serving.dancers import Dancers
 from serving.database import Database
+from serving.frames import Frames
 from serving.keys import Caller, Keys
 from serving.problems import Refused
 from serving.records import Asked, Records
@@ -36,7 +37,7 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.database = Database(settings.database)
-        self.records = Records(self.database)
+        self.records, self.frames = Records(self.database), Frames(self.database)
         self.keys = Keys(settings.api_keys)
         self.dancers = Dancers(settings.storage, without_consent=settings.without_consent)
         self.store = open_storage(settings.storage)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +14,7 @@ from httpx import Response
 
 from cluster.storage import open_storage
 from dancedist.video.encode import write_film
+from scripts.write_openapi import described
 from serving.api import build_api
 from serving.claims import Claims
 from serving.database import Database
@@ -260,3 +263,24 @@ def test_health_and_figures(client: TestClient, film: bytes, storage: Path) -> N
     assert 'dancedist_renders{state="queued"} 1.0' in client.get("/metrics").text
     client.app.state.service.dancers._storage = str(storage / "elsewhere")  # type: ignore[attr-defined]
     assert client.get("/healthz").status_code == 200
+
+
+def test_the_committed_description_is_the_services() -> None:
+    """After a change: python scripts/write_openapi.py."""
+    committed = Path(__file__).resolve().parents[3] / "docs" / "openapi.json"
+    assert committed.read_text() == described()
+
+
+def test_every_reference_in_the_description_leads_somewhere(client: TestClient) -> None:
+    description = client.get("/openapi.json").json()
+    refs = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(description)))
+    assert refs <= {*description["components"]["schemas"]}
+    kinds = {
+        kind
+        for methods in description["paths"].values()
+        for method in methods.values()
+        for status, response in method["responses"].items()
+        for kind in response.get("content", {})
+        if int(status) >= 400
+    }
+    assert kinds == {"application/problem+json"}

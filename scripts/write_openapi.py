@@ -1,0 +1,24 @@
+"""Write docs/openapi.json anew: `python scripts/write_openapi.py`, after a change of the interface."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from serving.api import build_api  # noqa: E402
+from serving.settings import Settings  # noqa: E402
+
+
+def described() -> str:
+    """The description as it is committed."""
+    with TemporaryDirectory() as folder:
+        return json.dumps(build_api(Settings(storage=folder)).openapi(), indent=1) + "\n"
+
+
+if __name__ == "__main__":
+    (ROOT / "docs" / "openapi.json").write_text(described())
