@@ -7,10 +7,15 @@ READY := $(VENV)/.ready
 # Drawn performers by default; footage: make demo ARGS="--target T.mp4 --source S.mp4 --out runs/mine"
 ARGS ?=
 
-.PHONY: demo test test-cluster lint bench clean
+.PHONY: demo serve test test-cluster lint bench clean
 
 demo: $(RUNS)
 	$(BIN)/dancedist demo $(ARGS)
+
+# The render service on this machine alone: http://127.0.0.1:8000, settings in docs/http.md.
+serve: $(RUNS)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[serve]"
+	$(BIN)/serve run serving.app:app
 
 test: $(READY) lint
 	$(BIN)/python -m pytest -m "not slow and not cluster" --durations=15

@@ -23,7 +23,9 @@ def build(settings: Settings) -> Application:
         max_ongoing_requests=settings.lockstep,
         ray_actor_options={"num_cpus": settings.replica_cpus, "num_gpus": settings.replica_gpus},
     ).bind(settings)
-    director = serve.deployment(Director, name="director", ray_actor_options={"num_cpus": 0}).bind(settings, renderer)
+    director = serve.deployment(
+        Director, name="director", num_replicas=settings.directors, ray_actor_options={"num_cpus": 0}
+    ).bind(settings, renderer)
 
     # Serve takes a plain function for one that builds the application in the replica.
     def made() -> FastAPI:

@@ -37,7 +37,8 @@ class Settings(BaseSettings):
     replica_gpus: float = Field(0.0, ge=0, description="GPUs of each, or a part of one")
     lockstep: int = Field(1, gt=0, description="chunks of one dancer that a replica renders as one batch")
     dancers_in_memory: int = Field(4, gt=0, description="dancers that a replica keeps")
-    renders_at_once: int = Field(4, gt=0, description="renders that the director works on")
+    directors: int = Field(1, gt=0, description="processes that look after renders; a second one takes over sooner")
+    renders_at_once: int = Field(4, gt=0, description="renders that a director works on")
     lease_s: float = Field(15.0, gt=0, description="silence after which a render is taken over")
     chunk_timeout_s: float = Field(1800.0, gt=0, description="after which a chunk is ordered from another replica")
 

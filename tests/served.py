@@ -1,0 +1,96 @@
+"""The render service on a Ray of the tests' own, whose processes can be killed one by one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+import psutil
+import ray
+from ray import serve
+
+from serving.app import build
+from serving.settings import Settings
+
+READY_WITHIN_S = 180.0
+
+
+class Served:
+    """It listens on a free port of 127.0.0.1 until the block ends."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60)
+
+    def __enter__(self) -> Self:
+        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+        serve.start(http_options={"host": "127.0.0.1", "port": self.port})
+        serve.run(build(self.settings))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.client.close()
+        serve.shutdown()
+        ray.shutdown()
+
+    def send(self, film: Path, **fields: Any) -> str:
+        """Ask for a render; its id."""
+        key = {"Idempotency-Key": fields.pop("again")} if "again" in fields else {}
+        with film.open("rb") as file:
+            answer = self.client.post("/v1/renders", data=fields, files={"source": file}, headers=key)
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["id"])
+
+    def get(self, render_id: str) -> dict[str, Any]:
+        """What the service tells of it."""
+        answer = self.client.get(f"/v1/renders/{render_id}")
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    def ended(self, render_id: str, within_s: float) -> dict[str, Any]:
+        """The same, once it has ended."""
+        give_up_s = time.monotonic() + within_s
+        while (told := self.get(render_id))["state"] in ("queued", "running"):
+            assert time.monotonic() < give_up_s, told
+            time.sleep(0.2)
+        return told
+
+    def pids(self, deployment: str) -> list[int]:
+        """Processes of its replicas that are alive."""
+        title = f"ray::ServeReplica:default:{deployment}"
+        found = [p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
+        return [p.pid for p in found if title in " ".join(_command(p))]
+
+    def kill(self, deployment: str) -> int:
+        """Kill one of its replicas on the spot; its pid."""
+        pid = self.pids(deployment)[0]
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    def healthy(self, deployment: str, but: int) -> None:
+        """Wait for a replica that works in the place of one that was killed."""
+        give_up_s = time.monotonic() + READY_WITHIN_S
+        while True:
+            told = serve.status().applications["default"].deployments[deployment]
+            if told.status == "HEALTHY" and {*self.pids(deployment)} - {but}:
+                return
+            assert time.monotonic() < give_up_s, told
+            time.sleep(0.3)
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []

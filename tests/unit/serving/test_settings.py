@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from serving.settings import Settings
+
+DOCS = Path(__file__).resolve().parents[3] / "docs" / "http.md"
+
+
+def test_every_setting_is_documented_as_it_is() -> None:
+    rows = [[c.strip(" `") for c in line.split("|")[1:-1]] for line in DOCS.read_text().splitlines()]
+    told = {row[0]: row[2] for row in rows if len(row) == 3 and row[0].startswith("DANCEDIST_")}
+    assert told == {f"DANCEDIST_{n.upper()}": f.description for n, f in Settings.model_fields.items()}
+
+
+def test_records_lie_beside_the_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DANCEDIST_STORAGE", str(tmp_path / "runs"))
+    monkeypatch.setenv("DANCEDIST_BUCKETS", '["films"]')
+    settings = Settings()
+    assert settings.database == f"sqlite:///{tmp_path}/runs/renders.db"
+    assert settings.buckets == {"films"}
+
+
+def test_a_bucket_holds_no_sqlite() -> None:
+    with pytest.raises(ValidationError, match="DANCEDIST_DATABASE"):
+        Settings(storage="s3://films/x")
+    assert Settings(storage="s3://films/x", database="postgresql+psycopg://db/x").storage == "s3://films/x"
+
+
+def test_what_is_no_setting_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError):
+        Settings(storage=str(tmp_path), replicas=0)
