@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,6 +86,24 @@ class Claims:
         """End it with what went wrong. Raises Superseded."""
         with self._database.writing() as session:
             end(session, _holding(session, claim), "failed", problem=problem)
+
+    def next_call(self, waits_s: Sequence[float]) -> RenderRow | None:
+        """A render that has ended, whose webhook is due; its next turn comes after the next wait, if there is one."""
+        with self._database.writing() as session:
+            now = now_s(session)
+            due = select(RenderRow).where(RenderRow.webhook_next_s <= now).order_by(RenderRow.webhook_next_s)
+            row = session.scalars(due.limit(1).with_for_update(skip_locked=True)).first()
+            if row is not None:
+                left = waits_s[row.webhook_tries :]
+                row.webhook_tries, row.webhook_next_s = row.webhook_tries + 1, now + left[0] if left else None
+            return row
+
+    def called(self, render_id: str) -> None:
+        """Its webhook was heard."""
+        with self._database.writing() as session:
+            row = session.get(RenderRow, render_id)
+            if row is not None:
+                row.webhook_next_s = None
 
 
 def _holding(session: Session, claim: Claim) -> RenderRow:

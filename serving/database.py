@@ -64,6 +64,7 @@ def end(session: Session, row: RenderRow, state: str, **columns: Any) -> None:
     row.state, row.ended_s, row.token, row.lease_until_s = state, now_s(session), None, None
     for name, value in columns.items():
         setattr(row, name, value)
+    row.webhook_next_s = None if row.webhook is None else row.ended_s
     tell(session, row.id, state, {k: v for k, v in columns.items() if k != "result"})
 
 

@@ -20,9 +20,10 @@ from serving.records import Records
 from serving.retention import sweep
 from serving.settings import Settings
 from serving.tables import RenderRow
+from serving.webhooks import call_next
 
 log = logging.getLogger("dancedist")
-LOOK_EVERY_S, SWEEP_EVERY_S = 0.3, 600.0
+LOOK_EVERY_S, SWEEP_EVERY_S, CALL_EVERY_S = 0.3, 600.0, 1.0
 
 
 class Director:
@@ -35,7 +36,8 @@ class Director:
         self._filming = Filming(settings, database, renderer)
         self._running: set[asyncio.Task[None]] = set()
         # Serve makes a deployment in the event loop that it runs in.
-        self._loops = [asyncio.ensure_future(self._direct()), asyncio.ensure_future(self._sweep())]
+        loops = (self._direct(), self._sweep(), self._call_back())
+        self._loops = [asyncio.ensure_future(loop) for loop in loops]
 
     def check_health(self) -> None:
         """Asked by Serve, which replaces a director that has stopped."""
@@ -116,3 +118,14 @@ class Director:
             except (SQLAlchemyError, DancedistError) as error:
                 log.warning("warning: what is old could not be removed: %s", error)
             await asyncio.sleep(SWEEP_EVERY_S)
+
+    async def _call_back(self) -> None:
+        secret = self._settings.webhook_secret
+        while secret is not None:
+            try:
+                while await asyncio.to_thread(call_next, self._claims, secret.get_secret_value()):
+                    pass
+            except SQLAlchemyError as error:
+                log.warning("warning: the database does not answer: %s", str(error).splitlines()[0])
+            await asyncio.sleep(CALL_EVERY_S)
+        await asyncio.Event().wait()

@@ -26,7 +26,7 @@ from dancedist.bundle import Bundle, load_bundle
 from dancedist.errors import Notice
 from dancedist.pose.detect import PeopleDetector
 from dancedist.pose.sequence import PoseSequence, read_poses
-from dancedist.provenance import film_metadata
+from dancedist.provenance import film_metadata, sign_film
 from dancedist.recipe import file_sha256
 from dancedist.render.film import as_danced_by
 from dancedist.render.join import join_chunks
@@ -167,6 +167,8 @@ class _Take:
         has_sound = probe(source, self._settings.limits(recipe.video)).audio_codec is not None
         marks = film_metadata(bundle.dancer)
         self._notices += join_chunks(path, parts, poses.fps, source if has_sound else None, marks)
+        if (key := self._settings.signing_key) is not None:
+            sign_film(path, bundle.dancer, key)
         # One's own: an attempt that was taken for dead may still write.
         name = f"film-{self._claim.token}.mp4"
         self._store.upload(path, name)

@@ -46,6 +46,7 @@ class Asked:
     dancer: dict[str, Any]
     fingerprint: str
     source: str
+    webhook: str | None = None
 
 
 class Records:

@@ -113,7 +113,7 @@ def _asked(caller: Caller, request: RenderRequest, version: Version, source: Lis
     content = (source.uri, source.size_bytes, source.etag)
     of_film = fingerprint(version.uri, version.tags.get("fingerprint", ""), *content, request.label, RENDER_VERSION)
     digest = sha256(json.dumps([request.model_dump(mode="json"), *content], sort_keys=True).encode()).hexdigest()
-    return Asked(caller.key_id, again, digest, kept, dancer, of_film, source.uri)
+    return Asked(caller.key_id, again, digest, kept, dancer, of_film, source.uri, request.webhook)
 
 
 def _suffix(file_name: str) -> str:

@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from cluster.session import lasting
 from cluster.storage import open_storage
+from dancedist.provenance import SigningKey
 from dancedist.recipe import VideoRecipe
 
 
@@ -43,6 +44,9 @@ class Settings(BaseSettings):
     chunk_timeout_s: float = Field(1800.0, gt=0, description="after which a chunk is ordered from another replica")
 
     label: bool = Field(False, description="a visible label on every film, whatever was asked for")
+    c2pa_certificates: Path | None = Field(None, description="PEM chain, leaf first: films are signed with its key")
+    c2pa_key: Path | None = Field(None, description="PEM of the private key")
+    c2pa_algorithm: str = Field("es256", description="as C2PA names it")
     webhook_secret: SecretStr | None = Field(None, description="signs webhooks; without it they are refused")
     webhook_hosts: frozenset[str] = Field(frozenset(), description="hosts that may be called back")
 
@@ -57,6 +61,13 @@ class Settings(BaseSettings):
         if not self.database:
             raise ValueError("SQLite cannot lie in a bucket: set DANCEDIST_DATABASE to postgresql+psycopg://…")
         return self
+
+    @property
+    def signing_key(self) -> SigningKey | None:
+        """What films are signed with, where both files are named."""
+        if self.c2pa_certificates is None or self.c2pa_key is None:
+            return None
+        return SigningKey(self.c2pa_certificates, self.c2pa_key, self.c2pa_algorithm)
 
     def limits(self, encoding: VideoRecipe) -> VideoRecipe:
         """The bounds on a source, with a dancer's way of encoding."""

@@ -21,6 +21,7 @@ class Base(DeclarativeBase):
 class RenderRow(Base):
     """A render that was asked for. Ids ascend with time. Times are seconds since 1970, by the database's clock.
 
+    `webhook` is called when it has ended, next at `webhook_next_s`; None when it has been, or was given up.
     Whoever works on it holds `token` until `lease_until`; `attempt` counts them.
     """
 
@@ -52,6 +53,9 @@ class RenderRow(Base):
     timings_s: Mapped[dict[str, Any] | None]
     problem: Mapped[dict[str, Any] | None]
     result: Mapped[dict[str, Any] | None]
+    webhook: Mapped[str | None]
+    webhook_tries: Mapped[int] = mapped_column(default=0)
+    webhook_next_s: Mapped[float | None]
 
 
 class ChunkRow(Base):
