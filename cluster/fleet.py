@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -160,6 +161,8 @@ class Fleet:
                 store.download(entry.name, folder / entry.name)
             made = load_bundle(folder).dancer.provenance
             going.run.dataset(made.video, made.video_sha256, made.poses_fingerprint)
+            measured = {f"held_out_{name}": value for name, value in trained.metrics.items() if math.isfinite(value)}
+            going.run.metrics([{"step": trained.steps, **measured}])
             version = going.run.register(folder, trained.key, trained.metrics, told, WAIT_FOR_VERSION_S)
         going.run.finish("FINISHED")
         row = Row(

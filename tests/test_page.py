@@ -1,0 +1,119 @@
+"""The service's page in a real Chromium."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from dancedist.recipe import VideoRecipe
+from dancedist.synthetic import SOURCE
+from dancedist.synthetic.films import write_scene
+from serving.settings import Settings
+from tests.served import Served
+from tests.unit.conftest import toy_recipe
+from tests.unit.serving.conftest import CONSENT, register_dancer
+from tests.unit.test_bundle import make_bundle
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+SECONDS = 1.0
+# It would look for its maker's servers.
+_QUIET = "--disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update"
+OPTIONS = [*_QUIET.split(), "--no-sandbox", "--disable-sync", "--autoplay-policy=no-user-gesture-required"]
+DONE_MS = 180_000
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    storage, bundles = tmp_path_factory.mktemp("runs"), tmp_path_factory.mktemp("bundles")
+    for name, consent in (("ann", CONSENT), ("bob", {})):
+        make_bundle(bundles / name, toy_recipe(), settling_frames=4)
+        register_dancer(storage, bundles / name, name, name, consent)
+    with Served(Settings(storage=str(storage))) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("film") / "dance.mp4"
+    write_scene(replace(SOURCE, size=(320, 180), seconds_each=SECONDS / 2), path, VideoRecipe(speed="ultrafast"))
+    return path
+
+
+@pytest.fixture(params=["light", "dark"])
+def page(request: pytest.FixtureRequest, served: Served) -> Iterator[Page]:
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    faults: list[str] = []
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=chromium, args=OPTIONS)
+        made = browser.new_page(color_scheme=request.param)
+        made.on("pageerror", lambda error: faults.append(str(error)))
+        made.goto(f"http://127.0.0.1:{served.port}/")
+        yield made
+        browser.close()
+    assert faults == []
+
+
+def until(page: Page, holds: str) -> None:
+    """Playwright's own way of waiting evaluates strings in the page, which the page forbids."""
+    for _ in range(200):
+        if page.evaluate(holds):
+            return
+        page.wait_for_timeout(50)
+    pytest.fail(f"never: {holds}")
+
+
+def test_a_dance_is_sent_watched_and_played(page: Page, film: Path) -> None:
+    """By keyboard alone, but for the choice of the file, which is the system's."""
+    expect(page.locator(".dancer")).to_have_count(1)
+    expect(page.locator("#go")).to_be_disabled()
+    page.set_input_files("#source", film)
+    expect(page.locator("#source-name")).to_have_text("dance.mp4")
+    page.locator("#source").focus()
+    for _ in range(6):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == "go":
+            break
+    assert page.evaluate("document.activeElement.id") == "go"
+    page.keyboard.press("Enter")
+    expect(page.locator("#work")).to_be_visible()
+    expect(page.locator("#done")).to_be_visible(timeout=DONE_MS)
+    for video in ("ours", "theirs"):
+        until(page, f"document.getElementById('{video}').readyState >= 2")
+        assert page.evaluate(f"document.getElementById('{video}').duration") == pytest.approx(SECONDS, abs=0.05)
+    page.locator("#play").press("Enter")
+    until(page, "document.getElementById('ours').currentTime > 0.3")
+    until(page, "document.getElementById('ours').ended")
+    with page.expect_download() as download:
+        page.locator("#download").click()
+    assert download.value.suggested_filename.endswith(".mp4")
+    ink, ground = (page.evaluate(f"getComputedStyle(document.body).{name}") for name in ("color", "backgroundColor"))
+    assert _contrast(ink, ground) > 7
+
+
+def test_what_is_no_video_is_told_in_words(page: Page, tmp_path: Path) -> None:
+    (tmp_path / "letter.mp4").write_text("no video")
+    page.set_input_files("#source", tmp_path / "letter.mp4")
+    expect(page.locator(".dancer")).to_have_count(1)
+    page.locator("#go").click()
+    expect(page.locator("#problem")).to_contain_text("video unreadable")
+    expect(page.locator("#work")).to_be_hidden()
+    expect(page.locator("#go")).to_be_enabled()
+
+
+def _contrast(ink: str, ground: str) -> float:
+    """WCAG 2's contrast ratio of two CSS colours."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(part) / 255 for part in colour.removeprefix("rgb(").removesuffix(")").split(",")]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    low, high = sorted((luminance(ink), luminance(ground)))
+    return (high + 0.05) / (low + 0.05)
