@@ -23,7 +23,7 @@ from dancedist.recipe import VideoRecipe
 from dancedist.render.chunk import Part, render_together
 from dancedist.render.finish import Finish, Picture
 from dancedist.render.label import put_label
-from dancedist.render.plan import Chunk
+from dancedist.render.plan import GROUP_FRAMES, Chunk
 from dancedist.video.encode import FilmWriter
 
 # A third of a second: short enough to save a seam, long enough that nothing jumps.
@@ -87,7 +87,8 @@ class _Tape:
 
     def __init__(self, bundle: Bundle, wish: Wish, path: Path) -> None:
         self.chunk, self.path = wish.chunk, path
-        self.writer = FilmWriter(path, wish.poses.fps, crf=wish.encoding.crf, speed=wish.encoding.speed)
+        fps, quality = wish.poses.fps, wish.encoding
+        self.writer = FilmWriter(path, fps, crf=quality.crf, speed=quality.speed, group_frames=GROUP_FRAMES)
         self.first: Rgb | None = None
         self.last: Rgb | None = None
         self.after: Rgb | None = None

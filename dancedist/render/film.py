@@ -17,7 +17,7 @@ from dancedist.progress import Advance, silent
 from dancedist.recipe import VideoRecipe
 from dancedist.render.chunk import render_chunk
 from dancedist.render.finish import Finish
-from dancedist.render.plan import Chunk
+from dancedist.render.plan import GROUP_FRAMES, Chunk
 from dancedist.retarget.stats import RetargetStats
 from dancedist.retarget.transform import retarget
 from dancedist.video.encode import write_film
@@ -83,5 +83,14 @@ def render_film(
     poses = as_danced_by(bundle, source_poses)
     frames = render_frames(bundle, poses, advance)
     audio = source.path if source.audio_codec else None
-    write_film(out, frames, poses.fps, crf=encoding.crf, speed=encoding.speed, audio_from=audio, metadata=metadata)
+    write_film(
+        out,
+        frames,
+        poses.fps,
+        crf=encoding.crf,
+        speed=encoding.speed,
+        group_frames=GROUP_FRAMES,
+        audio_from=audio,
+        metadata=metadata,
+    )
     return Film(out, len(poses), bundle.dancer.frame_size, poses.notices)

@@ -7,6 +7,11 @@ from itertools import pairwise
 
 # Long enough that warming up is a few percent of it, short enough that a minute is shared out among several.
 CHUNK_FRAMES = 180
+# Frames that are encoded by themselves: chunks begin where such a group does, so that however a film is cut its packets
+# are the same.
+GROUP_FRAMES = 60
+# Warm-up beyond what the dancer needs to come within 50 dB: encoding makes more of such a difference than is there.
+SPARE_FRAMES = 4
 # No more than this part of a chunk is warm-up, unless the film is shorter than that.
 _WARM_UP_SHARE = 0.05
 
@@ -37,15 +42,17 @@ class Chunk:
 
 
 def plan(frames: int, settling_frames: int | None, chunk_frames: int = CHUNK_FRAMES) -> tuple[Chunk, ...]:
-    """Chunks of about `chunk_frames` that cover `frames`, each but the first warmed up for `settling_frames`.
+    """Chunks of about `chunk_frames` that cover `frames`, each but the first warmed up until the dancer has settled.
 
     Told from its arguments alone, so that a film is the same however many render it. A dancer that never forgets how
-    it began (None) is rendered in one chunk.
+    it began (None) is rendered in one chunk; one that sees no past (0) needs no warm-up.
     """
     if frames == 0:
         return ()
     if settling_frames is None:
         return (Chunk(0, frames),)
-    count = max(1, round(frames / max(chunk_frames, settling_frames / _WARM_UP_SHARE)))
-    edges = [round(i * frames / count) for i in range(count + 1)]
-    return tuple(Chunk(start, stop, min(settling_frames, start), int(stop < frames)) for start, stop in pairwise(edges))
+    warm_up = settling_frames + SPARE_FRAMES if settling_frames else 0
+    groups = -(-frames // GROUP_FRAMES)
+    count = min(groups, max(1, round(frames / max(chunk_frames, warm_up / _WARM_UP_SHARE))))
+    edges = [*(round(i * groups / count) * GROUP_FRAMES for i in range(count)), frames]
+    return tuple(Chunk(start, stop, min(warm_up, start), int(stop < frames)) for start, stop in pairwise(edges))

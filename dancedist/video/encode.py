@@ -13,6 +13,8 @@ from typing import Any, Self
 import av
 import cv2
 import numpy as np
+from av.codec.context import Flags
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
@@ -31,8 +33,9 @@ class FilmWriter:
     """Writes frames of one size at a constant rate: `with FilmWriter(...) as film: film.write(frame)`.
 
     The file appears at the end of the block, whole; after an exception nothing is left. An odd side is padded
-    by repeating the edge. `crf` and `speed` are x264's. The sound of `audio_from` is laid so that its first
-    frame is the film's, and ends with the film. `notices` says what became of it.
+    by repeating the edge. `crf` and `speed` are x264's. With `group_frames` every so many frames are encoded by
+    themselves: equal frames become equal packets, whatever comes before them. The sound of `audio_from` is laid so
+    that its first frame is the film's, and ends with the film. `notices` says what became of it.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class FilmWriter:
         *,
         crf: int,
         speed: str,
+        group_frames: int | None = None,
         audio_from: Path | None = None,
         metadata: dict[str, str] | None = None,
     ) -> None:
@@ -49,12 +53,13 @@ class FilmWriter:
         assert set(metadata or {}) <= METADATA_KEYS, metadata
         self.notices: tuple[Notice, ...] = ()
         self.frames = 0
-        self._path, self._fps, self._audio_from = path, fps, audio_from
+        self._path, self._fps, self._audio_from, self._group_frames = path, fps, audio_from, group_frames
         self._options = {"crf": str(crf), "preset": speed, "profile": "high", "8x8dct": "1"}
         self._metadata = metadata or {}
         self._publishing = ExitStack()
         self._reformatter = VideoReformatter()
         self._stream: VideoStream | None = None
+        self._encoder: VideoCodecContext | None = None
         self._sound: Soundtrack | None = None
 
     def __enter__(self) -> Self:
@@ -69,7 +74,10 @@ class FilmWriter:
         even = np.asarray(cv2.copyMakeBorder(frame, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE), np.uint8)
         stream = self._stream or self._begun(even.shape[1], even.shape[0])
         assert (stream.width, stream.height) == even.shape[1::-1], "the frames of a film are of one size"
-        self._file.mux(stream.encode(self._coded(even)))
+        if self._group_frames is not None and self.frames % self._group_frames == 0:
+            self._encode(stream, None)
+            self._encoder = self._new_encoder(stream)
+        self._encode(stream, self._coded(even))
         self.frames += 1
         if self._sound is not None:
             self._sound.advance(self.frames / self._fps)
@@ -81,7 +89,7 @@ class FilmWriter:
         try:
             if kind is None:
                 assert self._stream is not None, "a film of no frames"
-                self._file.mux(self._stream.encode(None))
+                self._encode(self._stream, None)
             self._close()
         except BaseException:
             outcome = sys.exc_info()
@@ -91,15 +99,33 @@ class FilmWriter:
 
     def _begun(self, width: int, height: int) -> VideoStream:
         stream = self._file.add_stream("libx264", rate=self._fps, width=width, height=height, options=self._options)
-        context = stream.codec_context
-        context.pix_fmt, context.time_base = "yuv420p", 1 / self._fps
-        context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
-        context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+        self._set_up(stream.codec_context)
         self._stream = stream
+        if self._group_frames is None:
+            self._encoder = stream.codec_context
         if self._audio_from is not None:
             self._sound = Soundtrack(self._file, self._audio_from)
             self.notices = self._sound.notices
         return stream
+
+    def _set_up(self, context: VideoCodecContext) -> None:
+        context.pix_fmt, context.time_base = "yuv420p", 1 / self._fps
+        context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
+        context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+
+    def _new_encoder(self, stream: VideoStream) -> VideoCodecContext:
+        """Like the stream's own, whose headers the file has."""
+        context = VideoCodecContext.create("libx264", "w")
+        context.width, context.height, context.framerate = stream.width, stream.height, self._fps
+        context.options = self._options
+        context.flags |= Flags.global_header
+        self._set_up(context)
+        return context
+
+    def _encode(self, stream: VideoStream, coded: VideoFrame | None) -> None:
+        for packet in self._encoder.encode(coded) if self._encoder is not None else ():
+            packet.stream = stream
+            self._file.mux(packet)
 
     def _coded(self, frame: NDArray[np.uint8]) -> VideoFrame:
         coded = self._reformatter.reformat(
@@ -127,11 +153,14 @@ def write_film(
     *,
     crf: int,
     speed: str,
+    group_frames: int | None = None,
     audio_from: Path | None = None,
     metadata: dict[str, str] | None = None,
 ) -> tuple[Notice, ...]:
     """Write all frames (uint8 RGB, one size) as a film; see `FilmWriter`. What became of the sound is told."""
-    with FilmWriter(path, fps, crf=crf, speed=speed, audio_from=audio_from, metadata=metadata) as film:
+    with FilmWriter(
+        path, fps, crf=crf, speed=speed, group_frames=group_frames, audio_from=audio_from, metadata=metadata
+    ) as film:
         for frame in frames:
             film.write(frame)
     return film.notices

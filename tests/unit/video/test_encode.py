@@ -106,3 +106,20 @@ def test_frames_of_another_size_and_unknown_metadata_are_bugs(tmp_path):
         write_film(tmp_path / "a.mp4", [*scene(1), *scene(1, (64, 64))], Fraction(25), **QUALITY)
     with pytest.raises(AssertionError):
         FilmWriter(tmp_path / "a.mp4", Fraction(25), **QUALITY, metadata={"model": "x"})
+
+
+@pytest.mark.parametrize("frames", [50, 41, 40, 1])
+def test_groups_are_encoded_by_themselves(tmp_path, frames):
+    shown = scene(frames)
+    write_film(tmp_path / "whole.mp4", shown, Fraction(25), **QUALITY, group_frames=20)
+    whole = reread(tmp_path / "whole.mp4")
+    assert len(whole) == probe(tmp_path / "whole.mp4", LIMITS).frames == frames
+    for start in range(0, frames, 20):
+        write_film(tmp_path / "part.mp4", shown[start:], Fraction(25), **QUALITY, group_frames=20)
+        assert np.array_equal(reread(tmp_path / "part.mp4"), whole[start:])
+    with av.open(str(tmp_path / "whole.mp4")) as file:
+        packets = [p for p in file.demux(video=0) if p.dts is not None]
+    times = [p.dts for p in packets]
+    assert times == sorted({*times})
+    one = 1 / (25 * packets[0].time_base)
+    assert {round(p.pts / one) for p in packets if p.is_keyframe} >= {*range(0, frames, 20)}
