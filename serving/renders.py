@@ -22,6 +22,8 @@ from serving.views import RenderPage, RenderRequest, RenderView, render_view
 
 # A presigned address is good for so long.
 _PRESIGNED_S = 3600
+# So long an upload may wait for its turn.
+_TURN_WITHIN_S = 5.0
 RenderId = Annotated[str, Path(pattern="^[0-9a-f]{32}$", description="as it was given")]
 renders = APIRouter(tags=["renders"], responses=documented(401, 403, 422, 503))
 _FORM = {
@@ -83,10 +85,15 @@ async def _from_json(request: Request) -> RenderRequest:
 async def _ask_with_file(
     request: Request, service: Service, caller: Caller, again: str | None
 ) -> tuple[RenderRow, bool]:
-    if service.receiving.locked():
-        raise Refused("unavailable", "too many sources are being received")
-    async with service.receiving, received(request, service.settings.max_upload_bytes, "source") as form:
-        return await service.ask(caller, _from_form(form), form, again)
+    try:
+        await asyncio.wait_for(service.receiving.acquire(), _TURN_WITHIN_S)
+    except TimeoutError:
+        raise Refused("unavailable", "too many sources are being received") from None
+    try:
+        async with received(request, service.settings.max_upload_bytes, "source") as form:
+            return await service.ask(caller, _from_form(form), form, again)
+    finally:
+        service.receiving.release()
 
 
 def _from_form(form: Form) -> RenderRequest:

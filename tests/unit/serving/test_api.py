@@ -15,6 +15,7 @@ from httpx import Response
 from cluster.storage import open_storage
 from dancedist.video.encode import write_film
 from scripts.write_openapi import described
+from serving import renders
 from serving.api import build_api
 from serving.claims import Claims
 from serving.database import Database
@@ -173,6 +174,20 @@ def test_the_queue_is_bounded(served: Callable[..., TestClient], film: bytes) ->
     assert problem(full, 503) == "queue-full" and int(full.headers["retry-after"]) > 0
     mine = served(max_per_key=2)
     assert problem(send(mine, film), 429) == "too-many-renders"
+
+
+def test_uploads_at_once_are_bounded(
+    served: Callable[..., TestClient], film: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(renders, "_TURN_WITHIN_S", 0.1)
+    client = served(max_uploads=1)
+    receiving = client.app.state.service.receiving  # type: ignore[attr-defined]
+    assert send(client, film).status_code == 202 and not receiving.locked()
+    assert problem(send(client, b"no video"), 422) and not receiving.locked()
+    receiving._value = 0
+    assert problem(send(client, film), 503) == "unavailable"
+    receiving.release()
+    assert send(client, film).status_code == 202
 
 
 def test_renders_come_in_pages(client: TestClient, film: bytes) -> None:
