@@ -95,8 +95,6 @@ def test_a_fleet_and_a_broken_video(node: Nodes, fleet: Path, tmp_path: Path) ->
         rows_of = [len(registry.get_metric_history(run.info.run_id, loss)) for loss in ("g_l1", "f_l1")]
         assert rows_of == [16, 4]
         assert run.data.metrics["held_out_body_lpips"] == pytest.approx(told[name]["lpips"])
-        settling = load_bundle(Path(told[name]["bundle"])).dancer.settling_frames
-        assert settling is not None and settling < 60
     assert versions["champion"].tags["consent.who"] == "nobody: drawn"
 
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*/dancer/*")}

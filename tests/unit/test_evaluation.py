@@ -4,15 +4,20 @@ import tempfile
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from dancedist import evaluation as ev
+from dancedist.bundle import load_bundle
 from dancedist.pose.sequence import PoseSequence
 from dancedist.pose.topology import HALPE26
-from dancedist.recipe import PoseRecipe
+from dancedist.recipe import PoseRecipe, Recipe
+from dancedist.render.settle import settling_frames
+from tests.unit.conftest import moving_poses
+from tests.unit.render.echo import echo
 
 
 def test_a_still_picture_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,3 +65,15 @@ def test_what_is_scored_begins_with_a_dancer() -> None:
     assert ev.scored_range(poses, range(900)) == range(450, 450 + ev.MAX_FRAMES)
     assert ev.scored_range(poses, range(700, 800)) == range(700, 800)
     assert ev.scored_range(poses, range(100)) == range(100)
+
+
+def test_settling_is_measured_once_and_kept_in_the_bundle(tmp_path: Path, tiny_recipe: Recipe) -> None:
+    bundle, poses = echo(tmp_path, tiny_recipe, 0.5), moving_poses(80)
+    data = SimpleNamespace(split=SimpleNamespace(validation=range(10, 70)))
+    target: Any = SimpleNamespace(poses=poses, data=data)
+    noted = ev.note_settling(tmp_path / "ann", bundle, target)
+    frames = noted.dancer.settling_frames
+    assert frames == settling_frames(bundle, poses.slice(10, 70)) and frames is not None and frames > 1
+    assert load_bundle(tmp_path / "ann").dancer.settling_frames == frames
+    assert f"in {frames} frames" in (tmp_path / "ann" / "README.md").read_text()
+    assert ev.note_settling(tmp_path / "nowhere", noted, target) is noted
