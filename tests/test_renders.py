@@ -171,12 +171,12 @@ def test_a_stale_attempt_that_wakes_up_changes_nothing(
     served: Served, films: Path, right: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
     """One of two directors is stopped, for longer than its lease, until it was the one that worked."""
-    for i in range(6):
+    for i in range(12):
         wait_for("both directors", LONG_S, lambda: len(served.pids("director")) == 2)
         with fresh(served):
             render_id = served.send(films / "long.mp4", dancer="ann")
             wait_for("plan", LONG_S, lambda asked=render_id: "plan" in _kinds(served, asked))
-            pid = served.pids("director")[i % 2]
+            pid = served.pids("director")[i // 2 % 2]
             os.kill(pid, signal.SIGSTOP)
             try:
                 told = served.ended(render_id, LONG_S)
