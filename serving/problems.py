@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -73,6 +74,12 @@ class Refused(DancedistError):
         self.slug = slug  # type: ignore[misc]
 
 
+def invalid(errors: Sequence[Any]) -> Refused:
+    """What pydantic says of a request."""
+    told = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in errors[:5])
+    return Refused("request-invalid", told or "is not what is expected")
+
+
 def problem_of(error: DancedistError | Fault) -> Problem:
     """As it goes over the wire."""
     status = _STATUS.get(error.slug, 422)
@@ -101,8 +108,7 @@ def add_handlers(api: FastAPI) -> None:
 
     @api.exception_handler(RequestValidationError)
     async def _invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        told = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
-        return answer(problem_of(Refused("request-invalid", told or "is not what is expected")))
+        return answer(problem_of(invalid(error.errors())))
 
     @api.exception_handler(HTTPException)
     async def _http(_: Request, error: HTTPException) -> JSONResponse:

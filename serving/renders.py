@@ -14,7 +14,7 @@ from cluster.storage import open_storage, split_uri
 from serving.callers import TheCaller, TheService
 from serving.events import event_stream
 from serving.keys import Caller
-from serving.problems import Refused, documented
+from serving.problems import Refused, documented, invalid
 from serving.service import Service
 from serving.tables import ENDED, RenderRow
 from serving.uploads import Form, received
@@ -78,8 +78,7 @@ async def _from_json(request: Request) -> RenderRequest:
     try:
         return RenderRequest.model_validate_json(bytes(body))
     except ValidationError as error:
-        told = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
-        raise Refused("request-invalid", told) from error
+        raise invalid(error.errors()) from error
 
 
 async def _ask_with_file(
@@ -100,8 +99,7 @@ def _from_form(form: Form) -> RenderRequest:
     try:
         return RenderRequest.model_validate(form.fields, strict=False)
     except ValidationError as error:
-        told = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
-        raise Refused("request-invalid", told) from error
+        raise invalid(error.errors()) from error
 
 
 @renders.get("/renders")
