@@ -4,17 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNS := $(VENV)/.runs
 READY := $(VENV)/.ready
-# Drawn performers by default; footage: make demo ARGS="--target T.mp4 --source S.mp4 --out runs/mine"
+SERVES := $(VENV)/.serves
 ARGS ?=
 
 .PHONY: demo serve test test-cluster lint bench clean
 
-demo: $(RUNS)
-	$(BIN)/dancedist demo $(ARGS)
+# The whole system on this machine; `dancedist demo` is the way without a cluster, and with footage of one's own.
+demo: $(SERVES)
+	$(BIN)/python jobs/run_demo.py $(ARGS)
 
 # The render service on this machine alone: http://127.0.0.1:8000, settings in docs/http.md.
-serve: $(RUNS)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[serve]"
+serve: $(SERVES)
 	$(BIN)/serve run serving.app:app
 
 test: $(READY) lint
@@ -39,7 +39,12 @@ $(RUNS): pyproject.toml
 	$(BIN)/dancedist weights --fetch quick
 	touch $@
 
-# Tests need Ray, an S3 server and more, which a demo does not wait for.
+# Ray, MLflow and what the service needs.
+$(SERVES): $(RUNS)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[serve]"
+	touch $@
+
+# Tests need an S3 server, a browser's driver and more, which a demo does not wait for.
 $(READY): $(RUNS)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
 	touch $@

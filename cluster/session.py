@@ -43,7 +43,7 @@ def _code() -> dict[str, object]:
     """Where workers find this package: a submitted job brings it, a cluster is sent it, this machine has it."""
     if RAY_JOB_CONFIG_JSON_ENV_VAR in os.environ:
         return {}
-    if os.environ.get("RAY_ADDRESS"):
+    if os.environ.get("RAY_ADDRESS", "local") != "local":
         return {"working_dir": str(ROOT), "excludes": _NOT_NEEDED}
     return {"env_vars": {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}}
 

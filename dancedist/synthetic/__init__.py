@@ -7,11 +7,22 @@ from dancedist.synthetic.cloth import Cloth
 from dancedist.synthetic.dances import ARMS, LEGS, Dance, routine
 from dancedist.synthetic.draw import draw
 from dancedist.synthetic.performer import Performer
-from dancedist.synthetic.scenes import SOURCE, TARGET_TEST, TARGET_TRAINING, Scene, film, soundtrack
+from dancedist.synthetic.scenes import (
+    MILO_TEST,
+    MILO_TRAINING,
+    SOURCE,
+    TARGET_TEST,
+    TARGET_TRAINING,
+    Scene,
+    film,
+    soundtrack,
+)
 
 __all__ = [
     "ARMS",
     "LEGS",
+    "MILO_TEST",
+    "MILO_TRAINING",
     "SOURCE",
     "TARGET_TEST",
     "TARGET_TRAINING",

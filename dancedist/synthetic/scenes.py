@@ -135,6 +135,9 @@ SOURCE_SIZE = (640, 360)
 TARGET_TRAINING = Scene(ROSA, LOFT, _TRAINING, 5.0, TARGET_SIZE)
 TARGET_TEST = Scene(ROSA, LOFT, _HELD_OUT, 4.4, TARGET_SIZE)
 SOURCE = Scene(MILO, STUDIO, _SOURCE, 4.4, SOURCE_SIZE)
+# The demo on a cluster learns both performers, and one dances long enough for several chunks.
+MILO_TRAINING = Scene(MILO, STUDIO, _TRAINING, 5.0, TARGET_SIZE)
+MILO_TEST = Scene(MILO, STUDIO, (*_SOURCE, *_HELD_OUT), 5.0, SOURCE_SIZE)
 
 
 def soundtrack(duration_s: float, bpm: float = BPM, rate_hz: int = 44100) -> NDArray[np.float32]:

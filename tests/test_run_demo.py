@@ -1,0 +1,55 @@
+"""The whole system on one machine: trained, registered, served over HTTP, with short films of the drawn performers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cluster import demo
+from cluster.standing import Row
+from cluster.visitor import RenderService, ServiceFailed
+from dancedist.recipe import Recipe
+from dancedist.video.probe import probe
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+STEPS, FACE_STEPS = 4, 2
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, demo.Shown, demo.Shown]:
+    """Run twice over."""
+    out = tmp_path_factory.mktemp("demo")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ADDRESS", "local")
+        short = {name: replace(scene, seconds_each=1.2) for name, scene in demo.SCENES.items()}
+        patch.setattr(demo, "SCENES", short | {"milos_dance": replace(short["milos_dance"], seconds_each=4.0)})
+        return out, demo.demonstrate(out, STEPS, FACE_STEPS), demo.demonstrate(out, STEPS, FACE_STEPS)
+
+
+def test_two_dancers_go_all_the_way(made: tuple[Path, demo.Shown, demo.Shown]) -> None:
+    out, shown, _ = made
+    assert {row.target: (row.state, row.version) for row in shown.fleet} == {"rosa": ("done", 1), "milo": ("done", 1)}
+    for dancer, dance in demo.DANCES.items():
+        source, film = (probe(p, Recipe().video) for p in (out / f"footage/{dance}.mp4", out / dancer / "dance.mp4"))
+        target = probe(out / f"footage/{dancer}.mp4", Recipe().video)
+        assert (film.frames, film.fps, film.audio_codec) == (source.frames, source.fps, "aac")
+        assert (film.width, film.height) == (target.width, target.height)
+        assert (out / dancer / "side_by_side.mp4").exists() and (out / dancer / "sheet.png").exists()
+    assert len(shown.films["rosa"]["chunks"]) == 1 + len(shown.films["rosa"]["seams"]) > 1
+
+
+def test_a_second_run_does_nothing_again(made: tuple[Path, demo.Shown, demo.Shown]) -> None:
+    out, first, again = made
+    assert [row.state for row in again.fleet] == ["found done"] * 2
+    assert {d: film["id"] for d, film in again.films.items()} == {d: film["id"] for d, film in first.films.items()}
+    told = json.loads((out / "demo.json").read_text())
+    assert [Row(**row) for row in told["fleet"]] == again.fleet
+
+
+def test_a_service_that_cannot_start_says_where_to_look(tmp_path: Path) -> None:
+    broken = {"DANCEDIST_STORAGE": str(tmp_path), "DANCEDIST_REPLICAS": "-1"}
+    with pytest.raises(ServiceFailed, match=r"service\.log"), RenderService(broken, tmp_path):
+        pass
