@@ -105,7 +105,7 @@ def _rendered(service: RenderService, out: Path, rows: dict[str, Row]) -> dict[s
     for dancer, render_id in ids.items():
         with _stages(dancer) as tell:
             told[dancer] = service.follow(render_id, tell)
-        service.fetch(render_id, out / dancer / "dance.mp4")
+        service.fetch(render_id, out / "films" / dancer / "dance.mp4")
     return told
 
 
@@ -127,7 +127,7 @@ def _stages(dancer: str) -> Iterator[Any]:
 
 def _side_by_side(out: Path, dancer: str) -> None:
     """Source, figure and result as one film, and as one picture."""
-    folder, source_path = out / dancer, out / "footage" / f"{DANCES[dancer]}.mp4"
+    folder, source_path = out / "films" / dancer, out / "footage" / f"{DANCES[dancer]}.mp4"
     done = folder / "sheet.png"
     if done.exists() and done.stat().st_mtime > (folder / "dance.mp4").stat().st_mtime:
         return

@@ -26,7 +26,7 @@ from cluster.room import Need
 from cluster.storage import StorageMissing, open_storage, split_uri
 from dancedist.bundle import Bundle, load_bundle, record_metrics
 from dancedist.errors import DancedistError
-from dancedist.evaluation import DANCER, LPIPS_WEIGHTS, held_out_report, note_settling
+from dancedist.evaluation import DANCER, LPIPS_WEIGHTS, held_out_report, look_over
 from dancedist.files import only_one, published
 from dancedist.metrics.report import means, write_report
 from dancedist.pose.sequence import read_poses
@@ -118,7 +118,7 @@ def _train_in(work: Path, job: TargetJob, key: str, tell: ActorHandle | None) ->
     if rank == 0:
         redraw(trainer)
         bundle = leave_bundle(target, trainer, job.name, fingerprint, folder / "dancer")
-        note_settling(folder / "dancer", bundle, target)
+        look_over(folder / "dancer", bundle, target)
         report = held_out_report(bundle, target)
         record_metrics(folder / "dancer", {"held-out block": means(report)})
         write_report(report, folder / REPORT)

@@ -17,7 +17,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from cluster.mlflow_client import RegistryUnavailable, answering, client_at, shown, tracking_uri
-from dancedist.bundle import load_bundle
+from dancedist.bundle import PORTRAIT, load_bundle
 from dancedist.errors import DancedistError, FileInvalid
 from dancedist.files import published_folder
 
@@ -183,13 +183,15 @@ def list_dancers(registry: str, limit: int = 1000) -> list[tuple[Version, frozen
         return found
 
 
-def fetch_sample(version: Version, registry: str) -> bytes | None:
-    """The sample picture (PNG) in a version's bundle. Raises RegistryUnavailable."""
+def fetch_picture(version: Version, registry: str) -> bytes | None:
+    """The portrait (PNG) in a version's bundle, or its sample where it has none. Raises RegistryUnavailable."""
     with answering(registry), tempfile.TemporaryDirectory(prefix="dancedist-") as scratch:
-        client, name = client_at(registry), f"{version.path}/sample.png"
-        if name not in {file.path for file in client.list_artifacts(version.run_id, version.path)}:
-            return None
-        return Path(client.download_artifacts(version.run_id, name, scratch)).read_bytes()
+        client = client_at(registry)
+        files = {file.path for file in client.list_artifacts(version.run_id, version.path)}
+        for name in (f"{version.path}/{PORTRAIT}", f"{version.path}/sample.png"):
+            if name in files:
+                return Path(client.download_artifacts(version.run_id, name, scratch)).read_bytes()
+    return None
 
 
 def _version(found: ModelVersion) -> Version:

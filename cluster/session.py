@@ -68,6 +68,11 @@ def room_for(cpus: float, gpus: float) -> int:
     return sum(min(int(node.get(kind, 0.0) / need + 1e-6) for kind, need in needs.items()) for node in _nodes(now))
 
 
+def alive_nodes() -> int:
+    """How many nodes the cluster has."""
+    return sum(node["Alive"] for node in ray.nodes())
+
+
 @lru_cache(maxsize=1)
 def _nodes(_now: int) -> list[dict[str, float]]:
     """What every living node has. Asked of the cluster once a moment, as callers ask all the time."""

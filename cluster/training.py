@@ -11,8 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
-import ray
-
 from cluster.extraction import run_extraction
 from cluster.faults import Fault
 from cluster.fleet import Fleet, found_done
@@ -20,6 +18,7 @@ from cluster.fleetfile import FleetTarget
 from cluster.job import TargetJob
 from cluster.policy import Rules
 from cluster.registry import fetch_dancer
+from cluster.session import alive_nodes
 from cluster.standing import Row, write_fleet
 from cluster.storage import open_storage
 from cluster.tracking import open_tracking
@@ -43,8 +42,7 @@ def train_fleet(
     Raises TrackingRefused, StorageUnavailable, and DancerUnknown or FileInvalid for what to begin with.
     """
     store = open_storage(storage_uri)
-    nodes = sum(node["Alive"] for node in ray.nodes())
-    tracking = open_tracking(storage_uri, nodes)
+    tracking = open_tracking(storage_uri, alive_nodes())
     rows: dict[str, Row] = {}
     try:
         first = None if begin_with is None else _shared_first(begin_with, storage_uri)

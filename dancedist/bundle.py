@@ -32,6 +32,8 @@ from dancedist.stage import stage_detail
 from dancedist.video.fit import Fit, fit
 
 FORMAT = 1
+# The picture that a dancer is chosen by.
+PORTRAIT = "portrait.png"
 
 
 class Provenance(BaseModel):
@@ -256,6 +258,8 @@ def card(dancer: Dancer) -> str:
         f"| stages | {', '.join(r.stages)}{' (no face was seen)' if faceless else ''} |",
         f"| temporal smoothing | {'on' if r.training.temporal else 'off'} |",
         f"| forgets how it began | {_settles(dancer)} |",
+        "",
+        f"![as it is rendered]({PORTRAIT})",
         "",
         "![figure, result, truth](sample.png)",
         "",

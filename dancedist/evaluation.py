@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryFile
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dancedist.bundle import Bundle, record_settling
+from dancedist.bundle import PORTRAIT, Bundle, record_settling
 from dancedist.figure.face import Box, body_box, face_box
+from dancedist.files import published
 from dancedist.metrics.baselines import mean_frame, nearest_frames
 from dancedist.metrics.image import Frames, Lpips
 from dancedist.metrics.report import Report, summarise
@@ -22,6 +24,7 @@ from dancedist.pose.track import follow
 from dancedist.progress import progress
 from dancedist.recipe import PoseRecipe
 from dancedist.render.film import render_frames
+from dancedist.render.portrait import portrait
 from dancedist.render.settle import settling_frames
 from dancedist.training.target import Target
 from dancedist.video.decode import read_frame_at, read_frames
@@ -127,15 +130,18 @@ def held_out_report(bundle: Bundle, target: Target) -> Report:
     return score(shown, poses, frames, redetect, perceptual_metric(), label, cuts)
 
 
-def note_settling(folder: Path, bundle: Bundle, target: Target) -> Bundle:
-    """The bundle, and after how many frames of the validation block it forgets how a rendering began; kept in `folder`.
+def look_over(folder: Path, bundle: Bundle, target: Target) -> Bundle:
+    """The bundle, with what its own renderings of the validation block show; kept in `folder`.
 
-    Where that is known it is not measured again.
+    After how many frames it forgets how a rendering began, and its portrait. What is known is not looked at again.
     """
-    if bundle.dancer.settling_frames is not None:
-        return bundle
     block = target.data.split.validation
     poses = target.poses.slice(block.start, block.stop)
+    if not (folder / PORTRAIT).exists() and (picture := portrait(bundle, poses)) is not None:
+        with published(folder / PORTRAIT) as partial:
+            cv2.imwrite(str(partial), picture[..., ::-1])
+    if bundle.dancer.settling_frames is not None:
+        return bundle
     frames = settling_frames(bundle, poses) if poses.present.any() else None
     record_settling(folder, frames)
     return replace(bundle, dancer=bundle.dancer.model_copy(update={"settling_frames": frames}))

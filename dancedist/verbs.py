@@ -55,7 +55,7 @@ def train(
     first = None if begin_with is None else load_bundle(begin_with)
     target = load_target(videos, recipe, out / "target")
     bundle = train_dancer(target, recipe, name, out / "target", out / "dancer", first)
-    return target, ev.note_settling(out / "dancer", bundle, target)
+    return target, ev.look_over(out / "dancer", bundle, target)
 
 
 def render(dancer: Path, source: Path, out: Path, recipe_file: Path | None = None) -> Film:

@@ -46,7 +46,7 @@ def films_table(shown: Shown, place: Path) -> Table:
         lowest = min((seam["psnr_db"] for seam in told["seams"]), default=None)
         seam = "-" if lowest is None else f"{lowest:.1f} dB"
         seconds = f"{sum(told['timings_s'].values()):.0f}"
-        file = str(place / dancer / "side_by_side.mp4")
+        file = str(place / "films" / dancer / "side_by_side.mp4")
         drawn.add_row(dancer, str(told["result"]["frames"]), str(len(told["chunks"])), seam, seconds, file)
     return drawn
 

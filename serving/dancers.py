@@ -8,7 +8,7 @@ from functools import lru_cache
 from pydantic import BaseModel
 
 from cluster.mlflow_client import tracking_uri
-from cluster.registry import CHAMPION, Version, fetch_sample, find_dancer, list_dancers, model_name
+from cluster.registry import CHAMPION, Version, fetch_picture, find_dancer, list_dancers, model_name
 from serving.problems import Refused
 
 _NAMED = re.compile(r"(?P<name>[A-Za-z0-9_.-]{1,200})(@(?P<alias>[A-Za-z0-9_.-]{1,200})|:(?P<version>\d{1,9}))?")
@@ -32,7 +32,7 @@ class Dancers:
     def __init__(self, storage: str, *, without_consent: bool) -> None:
         self._storage, self._without_consent = storage, without_consent
         # Versions never change.
-        self._samples = lru_cache(maxsize=256)(self._fetch_sample)
+        self._samples = lru_cache(maxsize=256)(self._fetch_picture)
 
     @property
     def registry(self) -> str:
@@ -63,8 +63,8 @@ class Dancers:
         version = self.find(named)
         return self._samples(version.name, version.number)
 
-    def _fetch_sample(self, name: str, number: int) -> bytes:
-        picture = fetch_sample(find_dancer(f"models:/{name}/{number}", self.registry), self.registry)
+    def _fetch_picture(self, name: str, number: int) -> bytes:
+        picture = fetch_picture(find_dancer(f"models:/{name}/{number}", self.registry), self.registry)
         if picture is None:
             raise Refused("not-found", "has no sample picture", file=f"{name}:{number}")
         return picture

@@ -11,14 +11,15 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cluster.faults import Fault, Unexpected, WorkerLost
 from cluster.renders import Failed
+from cluster.session import alive_nodes
 from dancedist.errors import DancedistError
-from serving.claims import MAX_ATTEMPTS, Claim, Claims, Superseded
+from serving.claims import MAX_ATTEMPTS, Claim, Superseded
 from serving.database import Database
-from serving.filming import Filming
+from serving.filming import film
 from serving.problems import problem_of
-from serving.records import Records
 from serving.retention import sweep
 from serving.settings import Settings
+from serving.studio import Studio
 from serving.tables import RenderRow
 from serving.webhooks import call_next
 
@@ -30,10 +31,9 @@ class Director:
     """Several may work on the same records: a render is one's alone as long as its lease lasts."""
 
     def __init__(self, settings: Settings, renderer: DeploymentHandle) -> None:
+        settings.require_shared(alive_nodes())
         self._settings = settings
-        database = Database(settings.database)
-        self._records, self._claims = Records(database), Claims(database)
-        self._filming = Filming(settings, database, renderer)
+        self._studio = Studio(settings, Database(settings.database), renderer)
         self._running: set[asyncio.Task[None]] = set()
         # Serve makes a deployment in the event loop that it runs in.
         loops = (self._direct(), self._sweep(), self._call_back())
@@ -50,7 +50,7 @@ class Director:
         while True:
             try:
                 while len(self._running) < self._settings.renders_at_once:
-                    claimed = await asyncio.to_thread(self._claims.claim, self._settings.lease_s)
+                    claimed = await asyncio.to_thread(self._studio.claims.claim, self._settings.lease_s)
                     if claimed is None:
                         break
                     task = asyncio.create_task(self._work(*claimed))
@@ -64,7 +64,7 @@ class Director:
     async def _work(self, claim: Claim, row: RenderRow) -> None:
         """One attempt at a render, for as long as it is ours."""
         log.info("render %s: attempt %d", claim.render_id, claim.attempt)
-        work = asyncio.create_task(self._filming.film(claim, row))
+        work = asyncio.create_task(film(self._studio, claim, row))
         keeping = asyncio.create_task(self._keep(claim))
         try:
             if claim.attempt > MAX_ATTEMPTS:
@@ -97,7 +97,7 @@ class Director:
         while True:
             await asyncio.sleep(self._settings.lease_s / 4)
             try:
-                await asyncio.to_thread(self._claims.renew, claim, self._settings.lease_s)
+                await asyncio.to_thread(self._studio.claims.renew, claim, self._settings.lease_s)
                 left = 3
             except SQLAlchemyError:
                 left -= 1
@@ -108,13 +108,13 @@ class Director:
         log.warning("warning: render %s: %s [%s]", claim.render_id, fault.message, fault.slug)
         problem = problem_of(fault).model_dump(exclude_none=True)
         with suppress(Superseded):
-            await asyncio.to_thread(self._claims.fail, claim, problem)
-        await self._filming.ended(claim.render_id)
+            await asyncio.to_thread(self._studio.claims.fail, claim, problem)
+        await self._studio.ended(claim.render_id)
 
     async def _sweep(self) -> None:
         while True:
             try:
-                await asyncio.to_thread(sweep, self._records, self._settings)
+                await asyncio.to_thread(sweep, self._studio.records, self._settings)
             except (SQLAlchemyError, DancedistError) as error:
                 log.warning("warning: what is old could not be removed: %s", error)
             await asyncio.sleep(SWEEP_EVERY_S)
@@ -123,7 +123,7 @@ class Director:
         secret = self._settings.webhook_secret
         while secret is not None:
             try:
-                while await asyncio.to_thread(call_next, self._claims, secret.get_secret_value()):
+                while await asyncio.to_thread(call_next, self._studio.claims, secret.get_secret_value()):
                     pass
             except SQLAlchemyError as error:
                 log.warning("warning: the database does not answer: %s", str(error).splitlines()[0])

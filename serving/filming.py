@@ -7,24 +7,19 @@ import time
 from collections.abc import Awaitable
 from dataclasses import asdict
 from fractions import Fraction
-from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
-
-from ray.serve.handle import DeploymentHandle
 
 from cluster.cache import fetched
 from cluster.chunks import POSES, ChunkOrder, StoredChunk
 from cluster.faults import Fault
 from cluster.inputs import Listed
-from cluster.registry import fetch_dancer
 from cluster.renders import Plan, find_poses, rendered
 from cluster.segments import Job, Looked, Segment, upload_poses
 from cluster.storage import Storage
-from dancedist.bundle import Bundle, load_bundle
+from dancedist.bundle import Bundle
 from dancedist.errors import Notice
-from dancedist.pose.detect import PeopleDetector
 from dancedist.pose.sequence import PoseSequence, read_poses
 from dancedist.provenance import film_metadata, sign_film
 from dancedist.recipe import file_sha256
@@ -33,49 +28,29 @@ from dancedist.render.join import join_chunks
 from dancedist.render.plan import Chunk, plan
 from dancedist.video.probe import probe
 from serving import places
-from serving.claims import Claim, Claims
-from serving.database import Database
-from serving.frames import Frames
-from serving.records import Records
-from serving.settings import Settings
+from serving.claims import Claim
+from serving.studio import Studio
 from serving.tables import RenderRow
 
 T = TypeVar("T")
 _NAME = "source"
 
 
-class Filming:
-    """Makes films with the help of replicas; blocking work is done in threads."""
-
-    def __init__(self, settings: Settings, database: Database, renderer: DeploymentHandle) -> None:
-        self._settings, self._renderer = settings, renderer
-        self._claims, self._records, self._frames = Claims(database), Records(database), Frames(database)
-        self._bundle = lru_cache(maxsize=4)(self._fetch_bundle)
-        self._means = lru_cache(maxsize=4)(lambda pose: PeopleDetector(pose).means)
-
-    async def film(self, claim: Claim, row: RenderRow) -> None:
-        """Have it made and publish it. Raises Superseded, Failed, DancedistError, SQLAlchemyError."""
-        made = await asyncio.to_thread(self._records.result_of, row.fingerprint)
-        if made is None:
-            made = await _Take(self, claim, row).film()
-        await asyncio.to_thread(self._claims.publish, claim, made)
-        await self.ended(row.id)
-
-    async def ended(self, render_id: str) -> None:
-        """Nothing is shown of it any more."""
-        await asyncio.to_thread(self._frames.clear, render_id)
-
-    def _fetch_bundle(self, uri: str) -> Bundle:
-        with TemporaryDirectory(prefix="dancedist-") as folder:
-            return load_bundle(fetch_dancer(uri, Path(folder) / "dancer", self._settings.storage))
+async def film(studio: Studio, claim: Claim, row: RenderRow) -> None:
+    """Have it made and publish it. Raises Superseded, Failed, DancedistError, SQLAlchemyError."""
+    made = await asyncio.to_thread(studio.records.result_of, row.fingerprint)
+    if made is None:
+        made = await _Take(studio, claim, row).film()
+    await asyncio.to_thread(studio.claims.publish, claim, made)
+    await studio.ended(row.id)
 
 
 class _Take:
     """What one attempt works with."""
 
-    def __init__(self, filming: Filming, claim: Claim, row: RenderRow) -> None:
-        self._f, self._claim, self._row = filming, claim, row
-        self._settings = filming._settings
+    def __init__(self, studio: Studio, claim: Claim, row: RenderRow) -> None:
+        self._studio, self._claim, self._row = studio, claim, row
+        self._settings = studio.settings
         self._store: Storage = places.work(self._settings.storage, row.fingerprint)
         self._source = Listed(**row.request["source"])
         self._timings_s: dict[str, float] = {}
@@ -83,7 +58,7 @@ class _Take:
 
     async def film(self) -> dict[str, Any]:
         """Poses, chunks, the film; what is to be published of it."""
-        bundle = await asyncio.to_thread(self._f._bundle, self._row.dancer["uri"])
+        bundle = await asyncio.to_thread(self._studio.bundle, self._row.dancer["uri"])
         poses = await self._timed("poses", self._poses(bundle))
         with TemporaryDirectory(prefix="dancedist-") as scratch:
             parts = await self._timed("rendering", self._chunks(bundle, poses, Path(scratch)))
@@ -98,18 +73,18 @@ class _Take:
         return done
 
     async def _note(self, kind: str | None = None, data: dict[str, Any] | None = None, **columns: Any) -> None:
-        await asyncio.to_thread(self._f._claims.note, self._claim, kind, data, **columns)
+        await asyncio.to_thread(self._studio.claims.note, self._claim, kind, data, **columns)
 
     async def _poses(self, bundle: Bundle) -> PoseSequence:
         """The source's, in px of the target's frame, where the replicas find them."""
         recipe = bundle.dancer.recipe
         if await asyncio.to_thread(self._store.stat, POSES) is None:
-            means = await asyncio.to_thread(self._f._means, recipe.pose)
+            means = await asyncio.to_thread(self._studio.detector_means, recipe.pose)
             limits = self._settings.limits(recipe.video)
             job = Job(self._store.uri, limits, recipe.pose, recipe.extraction, means)
 
             async def look(segment: Segment) -> Looked | Fault:
-                return await self._asked(self._f._renderer.look.remote(job, segment))
+                return await self._asked(self._studio.renderer.look.remote(job, segment))
 
             async def tell(done: int, frames: int) -> None:
                 await self._note(frames_done=done, frames_total=frames)
@@ -128,10 +103,10 @@ class _Take:
         encoding = self._settings.limits(bundle.dancer.recipe.video)
         label = self._settings.label or bool(self._row.request["label"])
         order = ChunkOrder(self._store.uri, 0, planned[0], encoding, label=label)
-        stored = await asyncio.to_thread(self._f._records.chunks, self._row.id)
+        stored = await asyncio.to_thread(self._studio.records.chunks, self._row.id)
         known = {number: _chunk(kept) for number, kept in stored.items()}
         dancer = self._row.dancer["uri"]
-        handle = self._f._renderer.options(multiplexed_model_id=dancer)
+        handle = self._studio.renderer.options(multiplexed_model_id=dancer)
 
         async def render(order: ChunkOrder) -> StoredChunk | Fault:
             return await self._asked(handle.render.remote(dancer, self._row.id, order))
@@ -142,7 +117,7 @@ class _Take:
             parts.append((path, clip.frames))
             done += clip.frames
             told = {**asdict(chunk), "seam": None if seam is None else asdict(seam)}
-            await asyncio.to_thread(self._f._claims.note_chunk, self._claim, chunk.number, told)
+            await asyncio.to_thread(self._studio.claims.note_chunk, self._claim, chunk.number, told)
             await self._note(frames_done=done)
         return parts
 

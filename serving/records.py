@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,8 +55,12 @@ class Records:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, asked: Asked, queue: int, per_key: int) -> tuple[RenderRow, bool]:
+    def add(
+        self, asked: Asked, queue: int, per_key: int, check: Callable[[], object] = lambda: None
+    ) -> tuple[RenderRow, bool]:
         """Queue a render; one that came with the same idempotency key before is found instead, and False.
+
+        `check` may raise; while it runs nothing is removed of what no render needs.
 
         Raises RequestDiffers, QueueFull, TooManyRenders.
         """
@@ -65,6 +69,7 @@ class Records:
                 if (found := _same(session, asked)) is not None:
                     return found, False
                 _check_room(session, asked.key_id, queue, per_key)
+                check()
                 row = RenderRow(id=new_id(), state="queued", created_s=now_s(session), **asked.__dict__)
                 session.add(row)
                 session.flush()
@@ -135,22 +140,38 @@ class Records:
             old = RenderRow.ended_s < now_s(session) - age_s
             return session.scalars(select(RenderRow).where(old)).all()
 
-    def alone_with(self, row: RenderRow, column: str) -> bool:
-        """Whether no other render has the same in this column."""
-        with self._database.reading() as session:
-            return _alone_with(session, row, column)
-
-    def forget(self, render_id: str) -> None:
-        """Remove all that is known of a render, and its film's place unless another render has it too."""
+    def unpublish(self, fingerprint: str) -> None:
+        """Whoever asks for this film from now on has it made again; unless several renders have it."""
         with self._database.writing() as session:
+            alone(session)
+            if _count(session, RenderRow.fingerprint == fingerprint) <= 1:
+                session.execute(delete(ResultRow).where(ResultRow.fingerprint == fingerprint))
+
+    def forget(self, render_id: str, remove: Callable[[], object] = lambda: None) -> None:
+        """Remove all that is known of a render; and, by `remove`, the files of its film that no other has."""
+        with self._database.writing() as session:
+            alone(session)
             row = session.get(RenderRow, render_id)
             if row is None:
                 return
-            if _alone_with(session, row, "fingerprint"):
+            if _count(session, RenderRow.fingerprint == row.fingerprint) <= 1:
                 session.execute(delete(ResultRow).where(ResultRow.fingerprint == row.fingerprint))
+                remove()
             for table in (ChunkRow, EventRow, FrameRow):
                 session.execute(delete(table).where(table.render_id == render_id))
             session.delete(row)
+
+    def unneeded(self, source: str, remove: Callable[[], object]) -> None:
+        """Call `remove` unless a render has this source, while none can be asked for."""
+        if self._unneeded(source):
+            with self._database.writing() as session:
+                alone(session)
+                if not _count(session, RenderRow.source == source):
+                    remove()
+
+    def _unneeded(self, source: str) -> bool:
+        with self._database.reading() as session:
+            return not _count(session, RenderRow.source == source)
 
 
 def new_id() -> str:
@@ -168,18 +189,13 @@ def _same(session: Session, asked: Asked) -> RenderRow | None:
     return found
 
 
-def _alone_with(session: Session, row: RenderRow, column: str) -> bool:
-    same = getattr(RenderRow, column) == getattr(row, column)
-    return session.scalar(select(RenderRow.id).where(same, RenderRow.id != row.id).limit(1)) is None
+def _count(session: Session, which: ColumnElement[bool]) -> int:
+    return session.scalar(select(func.count()).select_from(RenderRow).where(which)) or 0
 
 
 def _check_room(session: Session, key_id: str, queue: int, per_key: int) -> None:
     alone(session)
-
-    def count(*which: ColumnElement[bool]) -> int:
-        return session.scalar(select(func.count()).select_from(RenderRow).where(*which)) or 0
-
-    if (waiting := count(RenderRow.state == "queued")) >= queue:
+    if (waiting := _count(session, RenderRow.state == "queued")) >= queue:
         raise QueueFull("too many renders wait", expected=f"fewer than {queue}", got=str(waiting))
-    if (mine := count(RenderRow.key_id == key_id, RenderRow.state.in_(OPEN))) >= per_key:
+    if (mine := _count(session, (RenderRow.key_id == key_id) & RenderRow.state.in_(OPEN))) >= per_key:
         raise TooManyRenders("too many renders of this key", expected=f"fewer than {per_key}", got=str(mine))

@@ -16,6 +16,7 @@ from cluster.chunks import ChunkOrder, StoredChunk, carry_out
 from cluster.faults import Fault, OutOfMemory
 from cluster.registry import fetch_dancer
 from cluster.segments import Job, Looked, Segment, look
+from cluster.session import alive_nodes
 from dancedist.bundle import Bundle, load_bundle
 from dancedist.errors import DancedistError
 from dancedist.pose.detect import PeopleDetector
@@ -34,6 +35,7 @@ class Renderer:
     """Its methods answer with a Fault for what is the user's to mend; what they raise is tried elsewhere."""
 
     def __init__(self, settings: Settings) -> None:
+        settings.require_shared(alive_nodes())
         threads = max(1, int(settings.replica_cpus))
         torch.set_num_threads(threads)
         cv2.setNumThreads(threads)

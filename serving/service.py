@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import asdict
+from functools import partial
 from hashlib import sha256
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
@@ -58,9 +59,16 @@ class Service:
         self._check_webhook(request.webhook)
         version = await asyncio.to_thread(self.dancers.find, request.dancer)
         self.dancers.require_consent(version)
-        source = await asyncio.to_thread(self._source, request, form)
-        asked = _asked(caller, request, version, source, again)
-        return await asyncio.to_thread(self.records.add, asked, self.settings.max_queue, self.settings.max_per_key)
+        while True:
+            source = await asyncio.to_thread(self._source, request, form)
+            asked = _asked(caller, request, version, source, again)
+            bounds = self.settings.max_queue, self.settings.max_per_key
+            check = partial(_require, source) if request.source is None else lambda: None
+            try:
+                return await asyncio.to_thread(self.records.add, asked, *bounds, check)
+            except _SourceGone:
+                # Nobody had it any more, and it was removed just now: it is stored again.
+                continue
 
     def _source(self, request: RenderRequest, form: Form | None) -> Listed:
         if form is not None and form.file is not None:
@@ -105,6 +113,17 @@ class Service:
         if parts.hostname not in self.settings.webhook_hosts:
             hosts = ", ".join(sorted(self.settings.webhook_hosts)) or "none"
             raise Refused("webhook-refused", "is no host that may be called", file=address, expected=hosts)
+
+
+class _SourceGone(Exception):
+    """An upload that is not there any more."""
+
+
+def _require(source: Listed) -> None:
+    store, name = split_uri(source.uri)
+    found = open_storage(store).stat(name)
+    if found is None or found.etag != source.etag:
+        raise _SourceGone(source.uri)
 
 
 def _asked(caller: Caller, request: RenderRequest, version: Version, source: Listed, again: str | None) -> Asked:

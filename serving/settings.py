@@ -8,10 +8,18 @@ from typing import Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from cluster.mlflow_client import tracking_uri
 from cluster.session import lasting
 from cluster.storage import open_storage
+from dancedist.errors import DancedistError
 from dancedist.provenance import SigningKey
 from dancedist.recipe import VideoRecipe
+
+
+class RecordsNotShared(DancedistError):
+    """Records on one node's disk, in a service of several nodes."""
+
+    slug = "records-not-shared"
 
 
 class Settings(BaseSettings):
@@ -68,6 +76,13 @@ class Settings(BaseSettings):
         if self.c2pa_certificates is None or self.c2pa_key is None:
             return None
         return SigningKey(self.c2pa_certificates, self.c2pa_key, self.c2pa_algorithm)
+
+    def require_shared(self, nodes: int) -> None:
+        """Raise RecordsNotShared or TrackingRefused where `nodes` would each have an SQLite of their own."""
+        tracking_uri(self.storage, nodes)
+        if nodes > 1 and self.database.startswith("sqlite"):
+            expected = "DANCEDIST_DATABASE=postgresql+psycopg://… that all nodes reach"
+            raise RecordsNotShared("SQLite serves one node only", expected=expected, got=f"{nodes} nodes")
 
     def limits(self, encoding: VideoRecipe) -> VideoRecipe:
         """The bounds on a source, with a dancer's way of encoding."""

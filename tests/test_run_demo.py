@@ -33,11 +33,15 @@ def test_two_dancers_go_all_the_way(made: tuple[Path, demo.Shown, demo.Shown]) -
     out, shown, _ = made
     assert {row.target: (row.state, row.version) for row in shown.fleet} == {"rosa": ("done", 1), "milo": ("done", 1)}
     for dancer, dance in demo.DANCES.items():
-        source, film = (probe(p, Recipe().video) for p in (out / f"footage/{dance}.mp4", out / dancer / "dance.mp4"))
+        source, film = (
+            probe(p, Recipe().video) for p in (out / f"footage/{dance}.mp4", out / "films" / dancer / "dance.mp4")
+        )
         target = probe(out / f"footage/{dancer}.mp4", Recipe().video)
         assert (film.frames, film.fps, film.audio_codec) == (source.frames, source.fps, "aac")
         assert (film.width, film.height) == (target.width, target.height)
-        assert (out / dancer / "side_by_side.mp4").exists() and (out / dancer / "sheet.png").exists()
+        assert (out / "films" / dancer / "side_by_side.mp4").exists() and (
+            out / "films" / dancer / "sheet.png"
+        ).exists()
     assert len(shown.films["rosa"]["chunks"]) == 1 + len(shown.films["rosa"]["seams"]) > 1
 
 

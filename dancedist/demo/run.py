@@ -60,7 +60,7 @@ def run_demo(recipe: Recipe, out: Path, target_path: Path | None, source_path: P
     poses = extract_with_progress(source, out / "source" / "poses.parquet", recipe.pose)
     clock.lap("poses")
     bundle = train_dancer(target, recipe, target_path.stem, out / "target", out / "dancer")
-    bundle = ev.note_settling(out / "dancer", bundle, target)
+    bundle = ev.look_over(out / "dancer", bundle, target)
     clock.lap("training")
     key = fingerprint(bundle.dancer.weights_sha256, poses.fingerprint, recipe, synthetic, CODE_VERSION, __version__)
     done = read_outcome(out / "report.json", key)

@@ -19,6 +19,10 @@ from dancedist.render.face import refine
 from dancedist.render.finish import Picture
 from dancedist.render.plan import Chunk
 
+# What a frame hands on is rounded to this, an eighth of what a film can show: two renderings that differ by roundings
+# alone become one and the same, where floats would keep them apart for good.
+GRID = 2.0**-10
+
 
 def figures(
     bundle: Bundle, poses: PoseSequence, chunk: Chunk, windows: Sequence[Window] | None = None
@@ -59,7 +63,8 @@ def render_together(bundle: Bundle, parts: Sequence[Part]) -> Iterator[tuple[int
     """Pictures of several chunks, as (number of the part, frame, picture): each in order, all in lockstep.
 
     Recursive, in float32: y'_t = G(x_t, y'_{t-1}), y' before the first frame is zero (paper, "Temporal Smoothing");
-    the face's residual is part of what the next frame sees. So time cannot be batched, but one frame of each can.
+    the face's residual is part of what the next frame sees, and that is rounded to GRID. So time cannot be batched, but
+    one frame of each can.
     """
     strands = {i: _Strand(bundle, part) for i, part in enumerate(parts)}
     while strands:
@@ -115,7 +120,8 @@ def _next_frames(bundle: Bundle, strands: Sequence[_Strand]) -> list[Picture]:
         mask = np.zeros(rgb.shape[:2], np.uint8)
         mask[w.rows, w.columns] = painted[i, 0].mul(255).round().to(torch.uint8).cpu().numpy()
         face = refine(bundle, strand.poses, int(strand.shown[strand.frame]), whole, painted[i : i + 1], w)
-        pictures.append(Picture(rgb, mask, whole if face is None else face.onto_picture(whole), face))
+        handed_on = whole if face is None else face.onto_picture(whole)
+        pictures.append(Picture(rgb, mask, (handed_on / GRID).round() * GRID, face))
     return pictures
 
 

@@ -12,7 +12,9 @@ CHUNK_FRAMES = 180
 GROUP_FRAMES = 60
 # Warm-up beyond what the dancer needs to come within 50 dB: encoding makes more of such a difference than is there.
 SPARE_FRAMES = 4
-# No more than this part of a chunk is warm-up, unless the film is shorter than that.
+# And at least so long: of most chunks the pictures are by then those of the unbroken rendering, to the bit.
+WARM_UP_FRAMES = 9
+# No more than this part of a chunk is rendered twice, unless the film is shorter than that.
 _WARM_UP_SHARE = 0.05
 
 
@@ -51,8 +53,8 @@ def plan(frames: int, settling_frames: int | None, chunk_frames: int = CHUNK_FRA
         return ()
     if settling_frames is None:
         return (Chunk(0, frames),)
-    warm_up = settling_frames + SPARE_FRAMES if settling_frames else 0
+    warm_up = max(settling_frames + SPARE_FRAMES, WARM_UP_FRAMES) if settling_frames else 0
     groups = -(-frames // GROUP_FRAMES)
-    count = min(groups, max(1, round(frames / max(chunk_frames, warm_up / _WARM_UP_SHARE))))
+    count = min(groups, max(1, round(frames / max(chunk_frames, (warm_up + 1) / _WARM_UP_SHARE))))
     edges = [*(round(i * groups / count) * GROUP_FRAMES for i in range(count)), frames]
     return tuple(Chunk(start, stop, min(warm_up, start), int(stop < frames)) for start, stop in pairwise(edges))

@@ -7,11 +7,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
 from dancedist import evaluation as ev
-from dancedist.bundle import load_bundle
+from dancedist.bundle import PORTRAIT, load_bundle
 from dancedist.pose.sequence import PoseSequence
 from dancedist.pose.topology import HALPE26
 from dancedist.recipe import PoseRecipe, Recipe
@@ -67,13 +68,17 @@ def test_what_is_scored_begins_with_a_dancer() -> None:
     assert ev.scored_range(poses, range(100)) == range(100)
 
 
-def test_settling_is_measured_once_and_kept_in_the_bundle(tmp_path: Path, tiny_recipe: Recipe) -> None:
+def test_a_finished_dancer_is_looked_over_once(tmp_path: Path, tiny_recipe: Recipe) -> None:
     bundle, poses = echo(tmp_path, tiny_recipe, 0.5), moving_poses(80)
     data = SimpleNamespace(split=SimpleNamespace(validation=range(10, 70)))
     target: Any = SimpleNamespace(poses=poses, data=data)
-    noted = ev.note_settling(tmp_path / "ann", bundle, target)
+    noted = ev.look_over(tmp_path / "ann", bundle, target)
     frames = noted.dancer.settling_frames
     assert frames == settling_frames(bundle, poses.slice(10, 70)) and frames is not None and frames > 1
     assert load_bundle(tmp_path / "ann").dancer.settling_frames == frames
     assert f"in {frames} frames" in (tmp_path / "ann" / "README.md").read_text()
-    assert ev.note_settling(tmp_path / "nowhere", noted, target) is noted
+    picture = cv2.imread(str(tmp_path / "ann" / PORTRAIT))
+    assert picture.shape[0] == picture.shape[1] <= min(bundle.dancer.frame_size)
+    before = (tmp_path / "ann" / PORTRAIT).stat().st_mtime_ns
+    assert ev.look_over(tmp_path / "ann", noted, target) is noted
+    assert (tmp_path / "ann" / PORTRAIT).stat().st_mtime_ns == before

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dancedist.render.plan import CHUNK_FRAMES, GROUP_FRAMES, SPARE_FRAMES, Chunk, plan
+from dancedist.render.plan import CHUNK_FRAMES, GROUP_FRAMES, SPARE_FRAMES, WARM_UP_FRAMES, Chunk, plan
 
 
 @given(frames=st.integers(1, 20_000), settling=st.none() | st.integers(0, 120))
@@ -14,7 +14,8 @@ def test_chunks_cover_every_frame_once_and_each_is_warmed_up(frames: int, settli
     if settling is None:
         assert len(chunks) == 1
         return
-    assert all(c.warm_up == min(settling and settling + SPARE_FRAMES, c.start) for c in chunks)
+    warm_up = max(settling + SPARE_FRAMES, WARM_UP_FRAMES) if settling else 0
+    assert all(c.warm_up == min(warm_up, c.start) for c in chunks)
     assert all(c.start % GROUP_FRAMES == 0 for c in chunks)
     assert [c.tail for c in chunks] == [1] * (len(chunks) - 1) + [0]
     lengths = [c.stop - c.start for c in chunks]

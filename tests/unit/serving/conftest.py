@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from uuid import uuid4
 
+import numpy as np
 import pytest
 
 from cluster.mlflow_client import client_at, experiment_id, local_home, tracking_uri
 from cluster.registry import register
+from dancedist.bundle import PORTRAIT
+from dancedist.video.encode import write_film
 from serving.claims import Claims
 from serving.database import Database
 from serving.records import Asked, Records
@@ -71,9 +75,11 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A storage folder: ann has two versions (1 is champion, 2 the candidate), bob nobody's consent."""
     storage, bundles = tmp_path_factory.mktemp("storage"), tmp_path_factory.mktemp("bundles")
     make_bundle(bundles / "ann", toy_recipe(), settling_frames=4)
-    (bundles / "ann" / "sample.png").write_bytes(b"\x89PNG")
-    for name, fingerprint, consent in (("ann", "f1", CONSENT), ("ann", "f2", CONSENT), ("bob", "f3", {})):
-        register_dancer(storage, bundles / "ann", name, fingerprint, consent)
+    (bundles / "ann" / "sample.png").write_bytes(b"sample")
+    register_dancer(storage, bundles / "ann", "bob", "f3", {})
+    (bundles / "ann" / PORTRAIT).write_bytes(b"portrait")
+    for fingerprint in ("f1", "f2"):
+        register_dancer(storage, bundles / "ann", "ann", fingerprint, CONSENT)
     return storage
 
 
@@ -83,3 +89,11 @@ def storage(registered: Path, tmp_path: Path) -> Path:
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "mlflow").symlink_to(registered / "mlflow")
     return tmp_path / "runs"
+
+
+@pytest.fixture(scope="session")
+def film(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("film") / "dance.mp4"
+    frames = np.random.default_rng(0).integers(0, 255, (12, 48, 64, 3), np.uint8)
+    write_film(path, frames, Fraction(25), crf=30, speed="veryfast")
+    return path.read_bytes()

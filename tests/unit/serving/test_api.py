@@ -3,17 +3,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from httpx import Response
 
 from cluster.storage import open_storage
-from dancedist.video.encode import write_film
 from scripts.write_openapi import described
 from serving import renders
 from serving.api import build_api
@@ -23,14 +20,6 @@ from serving.settings import Settings
 
 HERE = ("127.0.0.1", 5000)
 LONG_S = 60.0
-
-
-@pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    path = tmp_path_factory.mktemp("film") / "dance.mp4"
-    frames = np.random.default_rng(0).integers(0, 255, (12, 48, 64, 3), np.uint8)
-    write_film(path, frames, Fraction(25), crf=30, speed="veryfast")
-    return path.read_bytes()
 
 
 @pytest.fixture
@@ -266,8 +255,9 @@ def test_dancers_are_listed_with_their_pictures(client: TestClient) -> None:
         ("bob", 1): (["candidate", "champion"], False),
     }
     assert found["ann", 1]["metrics"] == {"body_lpips": 0.25}
-    picture = client.get(found["ann", 1]["sample"])
-    assert (picture.content, picture.headers["content-type"]) == (b"\x89PNG", "image/png")
+    for named, shown in ((("ann", 1), b"portrait"), (("bob", 1), b"sample")):
+        picture = client.get(found[named]["sample"])
+        assert (picture.content, picture.headers["content-type"]) == (shown, "image/png")
     assert problem(client.get("/v1/dancers/nobody/sample"), 404) == "dancer-unknown"
 
 

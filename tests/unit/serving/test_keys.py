@@ -13,7 +13,7 @@ from dancedist.errors import FileInvalid
 from serving.api import build_api
 from serving.keys import Keys
 from serving.settings import Settings
-from tests.unit.serving.test_api import HERE, film, problem, send, served  # noqa: F401
+from tests.unit.serving.test_api import HERE, problem, send, served  # noqa: F401
 
 ELSEWHERE = ("203.0.113.7", 5000)
 

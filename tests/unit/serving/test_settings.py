@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from serving.settings import Settings
+from cluster.mlflow_client import TrackingRefused
+from serving.settings import RecordsNotShared, Settings
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "http.md"
 
@@ -33,3 +34,16 @@ def test_a_bucket_holds_no_sqlite() -> None:
 def test_what_is_no_setting_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValidationError):
         Settings(storage=str(tmp_path), replicas=0)
+
+
+def test_on_several_nodes_records_and_registry_are_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    alone, postgres = Settings(storage=str(tmp_path)), "postgresql+psycopg://db/x"
+    alone.require_shared(1)
+    for settings in (alone, Settings(storage=str(tmp_path), database=postgres)):
+        with pytest.raises(TrackingRefused):
+            settings.require_shared(2)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
+    with pytest.raises(RecordsNotShared, match="2 nodes"):
+        alone.require_shared(2)
+    Settings(storage=str(tmp_path), database=postgres).require_shared(2)
