@@ -96,6 +96,8 @@ def compare(poses: PoseSequence, one: Path, several: Path, bundle: Bundle) -> di
     return {
         "lowest_db": min(values),
         "median_db": float(np.median(values)),
+        "of_all_frames_db": float(-10 * np.log10(np.mean(10 ** (-np.array(values) / 10)))),
+        "frames_equal": int(np.sum(np.array(values) >= 100)),
         "frames_under_bar": int(np.sum(np.array(values) < BAR_DB)),
         "frames": len(values),
         "same_sound": _sound(one) == _sound(several),

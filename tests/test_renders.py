@@ -17,7 +17,7 @@ import pytest
 from cluster.storage import open_storage
 from dancedist import verbs
 from dancedist.recipe import VideoRecipe, file_sha256
-from dancedist.render.plan import SPARE_FRAMES
+from dancedist.render.plan import WARM_UP_FRAMES
 from dancedist.synthetic import SOURCE
 from dancedist.synthetic.films import write_scene
 from dancedist.video.decode import read_frames
@@ -120,7 +120,7 @@ def fresh(served: Served) -> Iterator[None]:
 def test_a_film_is_made_in_chunks(served: Served, films: Path, right: dict[str, np.ndarray], tmp_path: Path) -> None:
     told = served.ended(served.send(films / "long.mp4", dancer="ann"), LONG_S)
     assert told["state"] == "done", told["problem"]
-    assert [c["warm_up"] for c in told["chunks"]] == [0, 4 + SPARE_FRAMES] and told["attempt"] == 1
+    assert [c["warm_up"] for c in told["chunks"]] == [0, WARM_UP_FRAMES] and told["attempt"] == 1
     assert [s["frame"] for s in told["seams"]] == [told["chunks"][1]["start"]]
     check(served, told["id"], right["long"], tmp_path)
     again = served.ended(served.send(films / "long.mp4", dancer="ann"), 10)
