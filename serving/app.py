@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+
+import ray
 from fastapi import FastAPI
 from ray import serve
 from ray.serve import Application
@@ -13,9 +16,18 @@ from serving.director import Director
 from serving.renderer import Renderer
 from serving.settings import Settings
 
+# Serve gives up on its proxy after three times so many seconds, 5 by default: it starts more slowly on a small machine
+# that has other work. Only a Ray that is started by this process inherits it.
+os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
+
 
 def build(settings: Settings) -> Application:
-    """API, director and replicas as one application."""
+    """API, director and replicas as one application.
+
+    Raises RecordsNotShared, TrackingRefused: here where the cluster is known already, else in each process.
+    """
+    if ray.is_initialized():
+        settings.require_shared(alive_nodes())
     # As many more requests wait at the director, which knows whose they are.
     renderer = serve.deployment(
         Renderer,

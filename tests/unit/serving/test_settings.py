@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,13 @@ def test_on_several_nodes_records_and_registry_are_shared(tmp_path: Path, monkey
     with pytest.raises(RecordsNotShared, match="2 nodes"):
         alone.require_shared(2)
     Settings(storage=str(tmp_path), database=postgres).require_shared(2)
+
+
+@pytest.mark.parametrize("module", ["director", "renderer"])
+def test_every_process_refuses_what_is_not_shared(module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
+    part = importlib.import_module(f"serving.{module}")
+    monkeypatch.setattr(part, "alive_nodes", lambda: 2)
+    arguments = (Settings(storage=str(tmp_path)), None)[: 2 if module == "director" else 1]
+    with pytest.raises(RecordsNotShared):
+        getattr(part, module.capitalize())(*arguments)

@@ -7,7 +7,6 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,31 +15,18 @@ import pytest
 
 from cluster.storage import open_storage
 from dancedist import verbs
-from dancedist.recipe import VideoRecipe, file_sha256
+from dancedist.recipe import file_sha256
 from dancedist.render.plan import WARM_UP_FRAMES
-from dancedist.synthetic import SOURCE
-from dancedist.synthetic.films import write_scene
 from dancedist.video.decode import read_frames
 from dancedist.video.probe import probe
 from serving.database import Database
 from serving.records import Records
-from serving.settings import Settings
 from tests.postgres import PostgresServer
-from tests.served import Served
-from tests.unit.conftest import toy_recipe
-from tests.unit.serving.conftest import CONSENT, register_dancer
-from tests.unit.test_bundle import make_bundle
+from tests.serving.conftest import ENCODING, LEASE_S, write_dance
+from tests.serving.served import Served
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
-LEASE_S, LONG_S = 4.0, 240.0
-ENCODING = VideoRecipe(speed="ultrafast")
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[PostgresServer]:
-    server = PostgresServer()
-    yield server
-    server.close()
+LONG_S = 240.0
 
 
 @pytest.fixture(scope="module")
@@ -48,24 +34,8 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`long.mp4` is rendered in two chunks, `short.mp4` in one; with the films that they should become."""
     folder = tmp_path_factory.mktemp("films")
     for name, seconds in (("long", 5.6), ("short", 0.5)):
-        write_scene(replace(SOURCE, size=(320, 180), seconds_each=seconds), folder / f"{name}.mp4", ENCODING)
+        write_dance(folder / f"{name}.mp4", seconds)
     return folder
-
-
-@pytest.fixture(scope="module")
-def dancer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("dancer") / "ann"
-    make_bundle(folder, toy_recipe(), settling_frames=4)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def served(postgres: PostgresServer, dancer: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    storage = tmp_path_factory.mktemp("runs")
-    register_dancer(storage, dancer, "ann", "f1", CONSENT)
-    settings = Settings(storage=str(storage), database=postgres.url("renders"), lease_s=LEASE_S, directors=2)
-    with Served(settings) as service:
-        yield service
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,6 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -19,59 +17,33 @@ import pytest
 
 from dancedist.bundle import load_bundle
 from dancedist.pose.extract import extract
-from dancedist.recipe import VideoRecipe, file_sha256
+from dancedist.recipe import file_sha256
 from dancedist.render.film import as_danced_by, render_frames
 from dancedist.render.label import put_label
-from dancedist.synthetic import SOURCE
-from dancedist.synthetic.films import write_scene
 from dancedist.video.decode import read_frames
 from dancedist.video.encode import write_film
 from dancedist.video.probe import probe
 from serving.database import Database
 from serving.records import Records
-from serving.settings import Settings
-from tests.postgres import PostgresServer
-from tests.served import Served
-from tests.unit.conftest import toy_recipe
-from tests.unit.serving.conftest import CONSENT, register_dancer
-from tests.unit.test_bundle import make_bundle
+from tests.serving.conftest import ENCODING, write_dance
+from tests.serving.served import Served
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
-CLIENTS, QUEUE, GROWTH_BYTES = 200, 60, 600_000_000
+CLIENTS, GROWTH_BYTES = 200, 600_000_000
 # The whole soak takes a quarter of an hour: DANCEDIST_SOAK=100:30.
 JOBS, KILLS = map(int, os.environ.get("DANCEDIST_SOAK", "12:3").split(":"))
-ENCODING = VideoRecipe(speed="ultrafast")
 
 
 @pytest.fixture(scope="module")
 def films(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Of one dance, and none the same file: each has a film of its own."""
     folder = tmp_path_factory.mktemp("films")
-    write_scene(replace(SOURCE, size=(320, 180), seconds_each=0.4), folder / "0.mp4", ENCODING)
+    write_dance(folder / "0.mp4", 0.4)
     whole = (folder / "0.mp4").read_bytes()
     for i in range(1, max(JOBS, 20)):
         # A box of no meaning at its end.
         (folder / f"{i}.mp4").write_bytes(whole + (12).to_bytes(4, "big") + b"free" + i.to_bytes(4, "big"))
     return [folder / f"{i}.mp4" for i in range(max(JOBS, 20))]
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bundle") / "ann"
-    make_bundle(folder, toy_recipe(), settling_frames=4)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def served(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    postgres = PostgresServer()
-    storage = tmp_path_factory.mktemp("runs")
-    register_dancer(storage, bundle, "ann", "f1", CONSENT)
-    database = postgres.url("load")
-    settings = Settings(storage=str(storage), database=database, lease_s=4, max_queue=QUEUE, max_per_key=100_000)
-    with Served(settings) as service:
-        yield service
-    postgres.close()
 
 
 def test_clients_at_once_are_served_or_sent_away(served: Served, films: list[Path]) -> None:
@@ -104,7 +76,7 @@ async def _storm(served: Served, films: list[Path]) -> list[tuple[int, str]]:
         return await asyncio.gather(*(one(i) for i in range(CLIENTS)))
 
 
-def test_renders_outlive_whoever_works_on_them(served: Served, films: list[Path], bundle: Path, tmp_path: Path) -> None:
+def test_renders_outlive_whoever_works_on_them(served: Served, films: list[Path], dancer: Path, tmp_path: Path) -> None:
     """Replicas and the director are killed, each once the last victim's successor works: every render ends, once."""
     rng, waiting, ids = random.Random(0), [*films[:JOBS]], []
     for kill in range(KILLS):
@@ -119,7 +91,7 @@ def test_renders_outlive_whoever_works_on_them(served: Served, films: list[Path]
     assert Counter(t["state"] for t in told) == {"done": JOBS}, [t["problem"] for t in told if t["problem"]]
     frames = {t["result"]["frames"] for t in told}
     assert frames == {20}
-    right = _right(films[0], bundle, tmp_path)
+    right = _right(films[0], dancer, tmp_path)
     database = Database(served.settings.database)
     records = Records(database)
     for t in told:

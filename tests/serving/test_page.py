@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-from dancedist.recipe import VideoRecipe
-from dancedist.synthetic import SOURCE
-from dancedist.synthetic.films import write_scene
-from serving.settings import Settings
-from tests.served import Served
-from tests.unit.conftest import toy_recipe
-from tests.unit.serving.conftest import CONSENT, register_dancer
-from tests.unit.test_bundle import make_bundle
+from tests.serving.conftest import write_dance
+from tests.serving.served import Served
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 SECONDS = 1.0
@@ -28,19 +21,9 @@ DONE_MS = 180_000
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    storage, bundles = tmp_path_factory.mktemp("runs"), tmp_path_factory.mktemp("bundles")
-    for name, consent in (("ann", CONSENT), ("bob", {})):
-        make_bundle(bundles / name, toy_recipe(), settling_frames=4)
-        register_dancer(storage, bundles / name, name, name, consent)
-    with Served(Settings(storage=str(storage))) as service:
-        yield service
-
-
-@pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("film") / "dance.mp4"
-    write_scene(replace(SOURCE, size=(320, 180), seconds_each=SECONDS / 2), path, VideoRecipe(speed="ultrafast"))
+    write_dance(path, SECONDS / 2)
     return path
 
 

@@ -1,0 +1,55 @@
+"""One render service for all tests of this folder: its start takes as long as many of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dancedist.recipe import VideoRecipe
+from dancedist.synthetic import SOURCE
+from dancedist.synthetic.films import write_scene
+from serving.settings import Settings
+from tests.postgres import PostgresServer
+from tests.serving.served import Served
+from tests.unit.conftest import toy_recipe
+from tests.unit.serving.conftest import CONSENT, register_dancer
+from tests.unit.test_bundle import make_bundle
+
+QUEUE, LEASE_S = 60, 4.0
+ENCODING = VideoRecipe(speed="ultrafast")
+
+
+def write_dance(path: Path, seconds_each: float) -> None:
+    """Two short dances of the drawn source."""
+    write_scene(replace(SOURCE, size=(320, 180), seconds_each=seconds_each), path, ENCODING)
+
+
+@pytest.fixture(scope="package")
+def postgres() -> Iterator[PostgresServer]:
+    server = PostgresServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="package")
+def dancer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dancer") / "ann"
+    make_bundle(folder, toy_recipe(), settling_frames=4)
+    return folder
+
+
+@pytest.fixture(scope="package")
+def served(postgres: PostgresServer, dancer: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """ann may be rendered, nobody is known to have consented to bob."""
+    storage = tmp_path_factory.mktemp("runs")
+    for name, consent in (("ann", CONSENT), ("bob", {})):
+        register_dancer(storage, dancer, name, name, consent)
+    settings = Settings(
+        storage=str(storage), database=postgres.url("renders"), lease_s=LEASE_S, directors=2, max_queue=QUEUE,
+        max_per_key=100_000,
+    )  # fmt: skip
+    with Served(settings) as service:
+        yield service
