@@ -114,4 +114,4 @@ def _sound(film: Path) -> list[bytes]:
 if __name__ == "__main__":
     given = [Path(arg) for arg in sys.argv[1:3]] or [None, None]
     with TemporaryDirectory(prefix="dancedist-") as scratch:
-        main(Path(scratch), *given, sys.argv[3] if len(sys.argv) > 3 else "render_chunks")
+        main(Path(scratch), *given, sys.argv[3] if len(sys.argv) > 3 else "render_chunks_drawn")
