@@ -45,11 +45,13 @@ class Renderer:
             torch.cuda.set_per_process_memory_fraction(settings.replica_gpus)
         self._frames = Frames(Database(settings.database))
         self._detector = lru_cache(maxsize=2)(lambda pose: PeopleDetector(pose.model_copy(update={"threads": threads})))
+        self._looking = asyncio.Lock()
         self._render.set_max_batch_size(settings.lockstep)
 
     async def look(self, job: Job, segment: Segment) -> Looked | Fault:
-        """Find everybody in a segment of a source."""
-        return await asyncio.to_thread(lambda: look(job, self._detector(job.pose), segment))
+        """Find everybody in a segment of a source, one after another: a detector has one stream."""
+        async with self._looking:
+            return await asyncio.to_thread(lambda: look(job, self._detector(job.pose), segment))
 
     async def render(self, dancer: str, render_id: str, order: ChunkOrder) -> StoredChunk | Fault:
         """Render a chunk with a version of a dancer, beside others of the same."""

@@ -1,6 +1,6 @@
 """The service where nothing lies on a disk: sources, chunks and films in S3, records in Postgres, dancers in MLflow.
 
-It comes first in its folder: two services in one process cannot be had.
+Its replica renders several chunks in lockstep. It comes first in its folder: two services in one process cannot be had.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ WITHIN_S = 240.0
 @pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("film") / "dance.mp4"
-    write_dance(path, 5.6)
+    write_dance(path, 6.4)
     return path
 
 
@@ -44,7 +44,9 @@ def far(s3_server: S3Server, mlflow_server: MlflowServer, postgres: PostgresServ
         run = client.create_run(experiment_id(client, None))
         register(client, run.info.run_id, "ann", dancer, "f1", {}, CONSENT)
         database = postgres.url("far")
-        settings = Settings(storage=s3_server.uri("service/x"), database=database, buckets=frozenset({"films"}))
+        settings = Settings(
+            storage=s3_server.uri("service/x"), database=database, buckets=frozenset({"films"}), lockstep=4
+        )
         with Served(settings) as service:
             yield service
 

@@ -33,7 +33,7 @@ LONG_S = 240.0
 def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`long.mp4` is rendered in two chunks, `short.mp4` in one; with the films that they should become."""
     folder = tmp_path_factory.mktemp("films")
-    for name, seconds in (("long", 5.6), ("short", 0.5)):
+    for name, seconds in (("long", 6.4), ("short", 0.5)):
         write_dance(folder / f"{name}.mp4", seconds)
     return folder
 
