@@ -69,8 +69,7 @@ class Served:
     def pids(self, deployment: str) -> list[int]:
         """Processes of its replicas that are alive."""
         title = f"ray::ServeReplica:default:{deployment}"
-        found = [p for p in psutil.Process().children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
-        return [p.pid for p in found if title in " ".join(_command(p))]
+        return [p.pid for p in psutil.Process().children(recursive=True) if title in " ".join(_command(p))]
 
     def kill(self, deployment: str) -> int:
         """Kill one of its replicas on the spot; its pid."""
@@ -90,7 +89,8 @@ class Served:
 
 
 def _command(process: psutil.Process) -> list[str]:
+    """Nothing of one that has ended meanwhile, or that nobody has buried yet."""
     try:
-        return process.cmdline()
+        return [] if process.status() == psutil.STATUS_ZOMBIE else process.cmdline()
     except psutil.Error:
         return []
