@@ -22,11 +22,12 @@ from dancedist.errors import DancedistError
 from dancedist.files import published
 
 READY_WITHIN_S, ENDED_WITHIN_S, LOOK_EVERY_S = 180.0, 60.0, 0.5
-# `serve run` has no word for the port.
+# `serve run` has no word for the port. Whoever is started in the background would not hear SIGINT.
 _SERVE = """
-import sys
+import signal, sys
 from ray import serve
 from serving.app import app
+signal.signal(signal.SIGINT, signal.default_int_handler)
 serve.start(http_options={"host": sys.argv[1], "port": int(sys.argv[2])})
 serve.run(app, blocking=True)
 """
