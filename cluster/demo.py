@@ -6,7 +6,7 @@ import datetime
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -103,15 +103,13 @@ def _rendered(service: RenderService, out: Path, rows: dict[str, Row]) -> dict[s
     }
     told = {}
     for dancer, render_id in ids.items():
-        with _stages(dancer) as tell:
-            told[dancer] = service.follow(render_id, tell)
+        told[dancer] = service.follow(render_id, _line_by_line(dancer))
         service.fetch(render_id, out / "films" / dancer / "dance.mp4")
     return told
 
 
-@contextmanager
-def _stages(dancer: str) -> Iterator[Any]:
-    """One line whenever a render is further."""
+def _line_by_line(dancer: str) -> Callable[[dict[str, Any]], None]:
+    """Logs a line whenever a render is further."""
     last = ""
 
     def tell(told: dict[str, Any]) -> None:
@@ -122,7 +120,7 @@ def _stages(dancer: str) -> Iterator[Any]:
             log.info(line)
         last = line
 
-    yield tell
+    return tell
 
 
 def _side_by_side(out: Path, dancer: str) -> None:
