@@ -18,7 +18,7 @@ from ray import serve
 from serving.app import build
 from serving.settings import Settings
 
-READY_WITHIN_S = 180.0
+READY_WITHIN_S, ROOM_WITHIN_S = 180.0, 300.0
 
 
 class Served:
@@ -45,10 +45,15 @@ class Served:
         ray.shutdown()
 
     def send(self, film: Path, **fields: Any) -> str:
-        """Ask for a render; its id."""
+        """Ask for a render, again later where the service says so; its id."""
         key = {"Idempotency-Key": fields.pop("again")} if "again" in fields else {}
-        with film.open("rb") as file:
-            answer = self.client.post("/v1/renders", data=fields, files={"source": file}, headers=key)
+        give_up_s = time.monotonic() + ROOM_WITHIN_S
+        while True:
+            with film.open("rb") as file:
+                answer = self.client.post("/v1/renders", data=fields, files={"source": file}, headers=key)
+            if answer.status_code != 503 or time.monotonic() > give_up_s:
+                break
+            time.sleep(float(answer.headers["retry-after"]))
         assert answer.status_code == 202, answer.text
         return str(answer.json()["id"])
 

@@ -87,7 +87,7 @@ def test_renders_outlive_whoever_works_on_them(served: Served, films: list[Path]
         pid = served.pids(victim)[0]
         os.kill(pid, signal.SIGKILL)
         served.healthy(victim, pid)
-    told = [served.ended(render_id, 600) for render_id in ids]
+    told = [served.ended(render_id, 900) for render_id in ids]
     assert Counter(t["state"] for t in told) == {"done": JOBS}, [t["problem"] for t in told if t["problem"]]
     frames = {t["result"]["frames"] for t in told}
     assert frames == {20}
