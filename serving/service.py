@@ -28,7 +28,7 @@ from serving.uploads import Form
 from serving.views import RenderRequest
 
 # Changes when the same dancer and source would give another film.
-RENDER_VERSION = 1
+RENDER_VERSION = 2
 _MAX_KEY = 255
 
 
@@ -61,7 +61,7 @@ class Service:
         self.dancers.require_consent(version)
         while True:
             source = await asyncio.to_thread(self._source, request, form)
-            asked = _asked(caller, request, version, source, again)
+            asked = self._asked(caller, request, version, source, again)
             bounds = self.settings.max_queue, self.settings.max_per_key
             check = partial(_require, source) if request.source is None else lambda: None
             try:
@@ -69,6 +69,18 @@ class Service:
             except _SourceGone:
                 # Nobody had it any more, and it was removed just now: it is stored again.
                 continue
+
+    def _asked(
+        self, caller: Caller, request: RenderRequest, version: Version, source: Listed, again: str | None
+    ) -> Asked:
+        dancer = {"name": version.name, "version": version.number, "uri": version.uri}
+        kept = {**request.model_dump(mode="json"), "source": asdict(source)}
+        content = (source.uri, source.size_bytes, source.etag)
+        # A film without the marks that are asked for now is another film.
+        marks = (request.label or self.settings.label, str(self.settings.c2pa_certificates))
+        of_film = fingerprint(version.uri, version.tags.get("fingerprint", ""), *content, *marks, RENDER_VERSION)
+        digest = sha256(json.dumps([request.model_dump(mode="json"), *content], sort_keys=True).encode()).hexdigest()
+        return Asked(caller.key_id, again, digest, kept, dancer, of_film, source.uri, request.webhook)
 
     def _source(self, request: RenderRequest, form: Form | None) -> Listed:
         if form is not None and form.file is not None:
@@ -124,15 +136,6 @@ def _require(source: Listed) -> None:
     found = open_storage(store).stat(name)
     if found is None or found.etag != source.etag:
         raise _SourceGone(source.uri)
-
-
-def _asked(caller: Caller, request: RenderRequest, version: Version, source: Listed, again: str | None) -> Asked:
-    dancer = {"name": version.name, "version": version.number, "uri": version.uri}
-    kept = {**request.model_dump(mode="json"), "source": asdict(source)}
-    content = (source.uri, source.size_bytes, source.etag)
-    of_film = fingerprint(version.uri, version.tags.get("fingerprint", ""), *content, request.label, RENDER_VERSION)
-    digest = sha256(json.dumps([request.model_dump(mode="json"), *content], sort_keys=True).encode()).hexdigest()
-    return Asked(caller.key_id, again, digest, kept, dancer, of_film, source.uri, request.webhook)
 
 
 def _suffix(file_name: str) -> str:

@@ -27,7 +27,7 @@ from dancedist.video.probe import Video, probe
 
 log = logging.getLogger("dancedist")
 # Changes when the same dancer and source would give another film, other figures or other pictures.
-CODE_VERSION = 1
+CODE_VERSION = 2
 
 
 class Clock:

@@ -77,6 +77,21 @@ def test_a_film_is_sent_and_queued(client: TestClient, film: bytes, storage: Pat
     assert len([*open_storage(str(storage)).list("renders/")]) == 1
 
 
+def test_a_film_without_the_marks_of_now_is_another(
+    served: Callable[..., TestClient], film: bytes, tmp_path: Path
+) -> None:
+    def film_of(answer: Response, client: TestClient) -> str:
+        row = client.app.state.service.records.get(answer.json()["id"])  # type: ignore[attr-defined]
+        return str(row.fingerprint)
+
+    plain, labelling, signing = served(), served(label=True), served(c2pa_certificates=tmp_path / "chain.pem")
+    unmarked = film_of(send(plain, film), plain)
+    assert film_of(send(plain, film), plain) == unmarked
+    labelled = film_of(send(plain, film, label="true"), plain)
+    assert film_of(send(labelling, film), labelling) == labelled
+    assert len({unmarked, labelled, film_of(send(signing, film), signing)}) == 3
+
+
 @pytest.mark.parametrize(("named", "version"), [("ann", 1), ("ann@candidate", 2), ("ann:2", 2), ("ann@champion", 1)])
 def test_a_name_means_a_version_from_then_on(client: TestClient, film: bytes, named: str, version: int) -> None:
     assert send(client, film, named).json()["version"] == version
