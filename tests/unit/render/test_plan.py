@@ -28,6 +28,7 @@ def test_a_minute_is_shared_out() -> None:
     chunks = plan(1500, 2)
     assert len(chunks) == 8
     assert sum(len(c.frames) for c in chunks) / 1500 < 1.05
+    assert {c.warm_up for c in plan(1500, 1)[1:]} == {WARM_UP_FRAMES} and plan(1500, 0)[1].warm_up == 0
     assert plan(CHUNK_FRAMES, 2) == (Chunk(0, CHUNK_FRAMES),)
     assert plan(0, 6) == ()
 
