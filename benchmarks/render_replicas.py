@@ -51,8 +51,8 @@ def timed(demo: Path, replicas: int, threads: int) -> dict[str, Any]:
         }
         with RenderService(settings, storage) as service:
             # What each process does only once.
-            service.follow(service.send(demo / "footage" / "rosas_dance.mp4", DANCER, "warm"), lambda _: silent(1))
-            done = service.follow(service.send(demo / "footage" / DANCE, DANCER, "timed"), lambda _: silent(1))
+            service.follow(service.send(demo / "footage" / "rosas_dance.mp4", DANCER), lambda _: silent(1))
+            done = service.follow(service.send(demo / "footage" / DANCE, DANCER), lambda _: silent(1))
     print(replicas, threads, done["timings_s"], flush=True)
     lowest = min(seam["psnr_db"] for seam in done["seams"])
     return {

@@ -69,7 +69,7 @@ def demonstrate(out: Path, steps: int = STEPS, face_steps: int = FACE_STEPS) -> 
         raise FleetFailed("; ".join(f"{row.target}: {row.why}" for row in bad), file=out / "fleet.json")
     settings = {"DANCEDIST_STORAGE": str(out), "DANCEDIST_REPLICAS": "2"}
     with _timed(shown, "rendering"), RenderService(settings, out) as service:
-        shown.films = _rendered(service, out, {row.target: row for row in shown.fleet})
+        shown.films = _rendered(service, out)
     with _timed(shown, "pictures"):
         for dancer in DANCES:
             _side_by_side(out, dancer)
@@ -93,18 +93,16 @@ def _fleet_file(out: Path, steps: int, face_steps: int) -> Path:
     return file
 
 
-def _rendered(service: RenderService, out: Path, rows: dict[str, Row]) -> dict[str, dict[str, Any]]:
-    """Both are asked for at once and watched one after the other."""
+def _rendered(service: RenderService, out: Path) -> dict[str, dict[str, Any]]:
+    """Both are asked for at once and watched one after the other; a film that is there already is found."""
     log.info("the render service answers at %s", service.url)
-    sources = {dancer: out / "footage" / f"{dance}.mp4" for dancer, dance in DANCES.items()}
-    ids = {
-        dancer: service.send(source, dancer, f"{dancer}-{rows[dancer].version}-{file_sha256(source)[:16]}")
-        for dancer, source in sources.items()
-    }
+    ids = {dancer: service.send(out / "footage" / f"{dance}.mp4", dancer) for dancer, dance in DANCES.items()}
     told = {}
     for dancer, render_id in ids.items():
         told[dancer] = service.follow(render_id, _line_by_line(dancer))
-        service.fetch(render_id, out / "films" / dancer / "dance.mp4")
+        film = out / "films" / dancer / "dance.mp4"
+        if not film.exists() or file_sha256(film) != told[dancer]["result"]["sha256"]:
+            service.fetch(render_id, film)
     return told
 
 

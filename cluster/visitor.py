@@ -89,11 +89,11 @@ class RenderService:
         for process in alive:
             process.kill()
 
-    def send(self, source: Path, dancer: str, key: str) -> str:
-        """Ask for a render; its id. The same `key` is the same render."""
+    def send(self, source: Path, dancer: str) -> str:
+        """Ask for a render; its id."""
         with source.open("rb") as film:
             fields = {"dancer": dancer, "source": (source.name, film.read())}
-        answer = self._ask("POST", "/v1/renders", fields=fields, headers={"Idempotency-Key": key})
+        answer = self._ask("POST", "/v1/renders", fields=fields)
         return str(answer.json()["id"])
 
     def follow(self, render_id: str, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:

@@ -47,7 +47,9 @@ def films_table(shown: Shown, place: Path) -> Table:
         seam = "-" if lowest is None else f"{lowest:.1f} dB"
         seconds = f"{sum(told['timings_s'].values()):.0f}"
         file = str(place / "films" / dancer / "side_by_side.mp4")
-        drawn.add_row(dancer, str(told["result"]["frames"]), str(len(told["chunks"])), seam, seconds, file)
+        # A film that was found has none.
+        chunks = str(len(told["chunks"]) or "-")
+        drawn.add_row(dancer, str(told["result"]["frames"]), chunks, seam, seconds, file)
     return drawn
 
 

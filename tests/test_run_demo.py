@@ -18,19 +18,28 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 STEPS, FACE_STEPS = 4, 2
 
 
+Made = tuple[Path, demo.Shown, demo.Shown, list[int]]
+
+
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, demo.Shown, demo.Shown]:
-    """Run twice over."""
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Run twice over; and when its pictures were written, after the first time."""
     out = tmp_path_factory.mktemp("demo")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_ADDRESS", "local")
         short = {name: replace(scene, seconds_each=1.2) for name, scene in demo.SCENES.items()}
         patch.setattr(demo, "SCENES", short | {"milos_dance": replace(short["milos_dance"], seconds_each=4.0)})
-        return out, demo.demonstrate(out, STEPS, FACE_STEPS), demo.demonstrate(out, STEPS, FACE_STEPS)
+        first = demo.demonstrate(out, STEPS, FACE_STEPS)
+        written = written_ns(out)
+        return out, first, demo.demonstrate(out, STEPS, FACE_STEPS), written
 
 
-def test_two_dancers_go_all_the_way(made: tuple[Path, demo.Shown, demo.Shown]) -> None:
-    out, shown, _ = made
+def written_ns(out: Path) -> list[int]:
+    return [path.stat().st_mtime_ns for path in sorted((out / "films").rglob("*.*"))]
+
+
+def test_two_dancers_go_all_the_way(made: Made) -> None:
+    out, shown, _, _ = made
     assert {row.target: (row.state, row.version) for row in shown.fleet} == {"rosa": ("done", 1), "milo": ("done", 1)}
     for dancer, dance in demo.DANCES.items():
         source, film = (
@@ -45,10 +54,11 @@ def test_two_dancers_go_all_the_way(made: tuple[Path, demo.Shown, demo.Shown]) -
     assert len(shown.films["rosa"]["chunks"]) == 1 + len(shown.films["rosa"]["seams"]) > 1
 
 
-def test_a_second_run_does_nothing_again(made: tuple[Path, demo.Shown, demo.Shown]) -> None:
-    out, first, again = made
+def test_a_second_run_does_nothing_again(made: Made) -> None:
+    out, first, again, written = made
     assert [row.state for row in again.fleet] == ["found done"] * 2
-    assert {d: film["id"] for d, film in again.films.items()} == {d: film["id"] for d, film in first.films.items()}
+    assert all(again.films[dancer]["result"] == film["result"] for dancer, film in first.films.items())
+    assert len(written) > 6 and written_ns(out) == written
     told = json.loads((out / "demo.json").read_text())
     assert [Row(**row) for row in told["fleet"]] == again.fleet
 
