@@ -71,16 +71,17 @@ def carry_out(bundle: Bundle, orders: Sequence[ChunkOrder], watch: Watch = unwat
     Raises StorageMissing, StorageUnavailable, FileInvalid.
     """
     began_s = time.monotonic()
-    stored = {order.name: found for order in orders if (found := _found(order)) is not None}
-    missing = [order for order in orders if order.name not in stored]
+    # By place too: other dances have chunks of the same name.
+    stored = {(order.place, order.name): found for order in orders if (found := _found(order)) is not None}
+    missing = [order for order in orders if (order.place, order.name) not in stored]
     with TemporaryDirectory(prefix="dancedist-") as scratch:
         folder = Path(scratch)
         poses = {place: _poses(place, folder) for place in {order.place for order in missing}}
         wishes = [Wish(poses[o.place], o.chunk, o.encoding, _state_before(o, folder), o.label) for o in missing]
         clips = render_clips(bundle, wishes, folder, lambda i, frame, picture: watch(missing[i], frame, picture))
         for order, clip in zip(missing, clips, strict=True):
-            stored[order.name] = _stored(order, clip, folder, time.monotonic() - began_s)
-    return [stored[order.name] for order in orders]
+            stored[order.place, order.name] = _stored(order, clip, folder, time.monotonic() - began_s)
+    return [stored[order.place, order.name] for order in orders]
 
 
 def fetch_clip(place: str, stored: StoredChunk, folder: Path) -> Clip:

@@ -135,6 +135,16 @@ def test_orders_in_lockstep_become_what_each_becomes_alone(bundle: Bundle, tmp_p
     assert all(np.abs(clip.last.astype(int) - clips[0].last).max() <= 1 for clip in clips)
 
 
+def test_chunks_of_one_name_in_two_places_are_two(bundle: Bundle, tmp_path: Path) -> None:
+    """Of one dance it is stored already, of the other it is not."""
+    orders = [planned(tmp_path / f"place{i}", 4).of(1, Chunk(15, 30, 4, 1)) for i in range(2)]
+    known = carry_out(bundle, [replace(orders[0], encoding=VideoRecipe(crf=40))])[0]
+    both = carry_out(bundle, orders)
+    assert both[0].sha256 == known.sha256 != both[1].sha256
+    for order, stored in zip(orders, both, strict=True):
+        fetch_clip(order.place, stored, tmp_path)
+
+
 def test_what_is_the_users_is_not_tried_again_and_what_kills_everybody_is_given_up() -> None:
     asked: Counter[str] = Counter()
 
