@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.mlflow_server import MlflowServer
+from tests.postgres import PostgresServer
 from tests.s3 import S3Server
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -55,5 +56,13 @@ def s3_server() -> Iterator[S3Server]:
 def mlflow_server() -> Iterator[MlflowServer]:
     """A real MLflow server; a test that stops it starts it again."""
     server = MlflowServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A real Postgres; each test has databases of its own in it."""
+    server = PostgresServer()
     yield server
     server.close()

@@ -28,13 +28,6 @@ def write_dance(path: Path, seconds_each: float) -> None:
 
 
 @pytest.fixture(scope="package")
-def postgres() -> Iterator[PostgresServer]:
-    server = PostgresServer()
-    yield server
-    server.close()
-
-
-@pytest.fixture(scope="package")
 def dancer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dancer") / "ann"
     make_bundle(folder, toy_recipe(), settling_frames=4)
