@@ -28,7 +28,7 @@ from serving.uploads import Form
 from serving.views import RenderRequest
 
 # Changes when the same dancer and source would give another film.
-RENDER_VERSION = 2
+RENDER_VERSION = 3
 _MAX_KEY = 255
 
 

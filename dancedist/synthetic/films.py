@@ -22,7 +22,7 @@ from dancedist.recipe import VideoRecipe, fingerprint
 from dancedist.synthetic.scenes import Scene, film, soundtrack
 from dancedist.video.encode import write_film
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 RATE_HZ = 44100
 BLOCK_FRAMES = 25
 

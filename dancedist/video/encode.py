@@ -54,7 +54,8 @@ class FilmWriter:
         self.notices: tuple[Notice, ...] = ()
         self.frames = 0
         self._path, self._fps, self._audio_from, self._group_frames = path, fps, audio_from, group_frames
-        self._options = {"crf": str(crf), "preset": speed, "profile": "high", "8x8dct": "1"}
+        # Without mbtree, which reads memory that x264 has not set: now and then the same frames became other packets.
+        self._options = {"crf": str(crf), "preset": speed, "profile": "high", "8x8dct": "1", "mbtree": "0"}
         self._metadata = metadata or {}
         self._publishing = ExitStack()
         self._reformatter = VideoReformatter()

@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from fractions import Fraction
 
 import av
@@ -123,3 +126,17 @@ def test_groups_are_encoded_by_themselves(tmp_path, frames):
     assert times == sorted({*times})
     one = 1 / (25 * packets[0].time_base)
     assert {round(p.pts / one) for p in packets if p.is_keyframe} >= {*range(0, frames, 20)}
+
+
+def test_the_same_frames_are_the_same_bytes_whatever_lay_in_memory(tmp_path):
+    program = (
+        "import sys, pathlib, fractions; sys.path[:0] = sys.argv[2:]\n"
+        "from tests.unit.video.test_encode import QUALITY, scene, write_film\n"
+        "write_film(pathlib.Path(sys.argv[1]), scene(20), fractions.Fraction(25), **QUALITY, group_frames=20)\n"
+    )
+    films = set()
+    for filler in ("1", "85"):  # glibc fills what it hands out with this byte
+        command = [sys.executable, "-c", program, str(tmp_path / "a.mp4"), *sys.path]
+        subprocess.run(command, check=True, env={**os.environ, "MALLOC_PERTURB_": filler})
+        films.add((tmp_path / "a.mp4").read_bytes())
+    assert len(films) == 1
