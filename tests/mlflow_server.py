@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,15 @@ _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 
 class MlflowServer:
-    """SQLite and artifacts in a folder of its own. Start it from a thread that outlives it."""
+    """SQLite and artifacts in a folder of its own, unless told otherwise. Start it from a thread that outlives it.
 
-    def __init__(self, *options: str) -> None:
+    `enter` is what a command begins with that is to run on another host, whose address is `ip`.
+    """
+
+    def __init__(
+        self, *options: str, ip: str = "127.0.0.1", enter: Sequence[str] = (), env: dict[str, str] | None = None
+    ) -> None:
+        self._ip, self._enter, self._env = ip, enter, env or {}
         self.folder = Path(tempfile.mkdtemp(prefix="dancedist-mlflow-"))
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -34,7 +41,7 @@ class MlflowServer:
 
     @property
     def uri(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
+        return f"http://{self._ip}:{self._port}"
 
     def start(self) -> None:
         """Start, or start again on the same port and data; returns when it answers."""
@@ -51,8 +58,10 @@ class MlflowServer:
 
     def begin_start(self) -> None:
         """Start without waiting."""
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self._port)]
-        command += ["--backend-store-uri", f"sqlite:///{self.folder}/m.db", "--workers", "1", *self._options]
+        command = [*self._enter, sys.executable, "-m", "mlflow", "server", "--host", self._ip]
+        command += ["--port", str(self._port), "--workers", "1", *self._options]
+        if "--backend-store-uri" not in self._options:
+            command += ["--backend-store-uri", f"sqlite:///{self.folder}/m.db"]
         own = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
         others = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
         libc = ctypes.CDLL(None)
@@ -62,7 +71,7 @@ class MlflowServer:
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,
-                env={**others, **own},
+                env={**others, **own, **self._env},
                 start_new_session=True,
                 preexec_fn=lambda: libc.prctl(_DIE_WITH_PARENT, signal.SIGKILL),
             )

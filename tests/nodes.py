@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -45,6 +46,11 @@ hostname "$1" && mount --bind "$0/$1" /tmp/ray || exit 1
 for file in hosts resolv.conf; do mount --bind "$0/$file" "/etc/$file" || exit 1; done
 shift && exec "$@"
 """
+# The same with no disk in common: a node reads what this machine has installed, and writes to /tmp/ray alone.
+APART = """
+mkdir -p "$0/$1/shm" && mount --bind "$0/$1/shm" /dev/shm || exit 1
+""" + INSIDE.replace("shift", "mount -o remount,bind,ro / && shift")
+SERVER = 99
 
 KILL = 'while p=$(ip netns pids "$n") && [ -n "$p" ]; do kill -9 $p 2>/dev/null; sleep 0.05; done'
 
@@ -113,6 +119,17 @@ def _alive(address: str) -> list[Any]:
     return [info for info in infos if info.state == 0]
 
 
+def _alive_by_http(address: str, token: str) -> set[str]:
+    """The same of a cluster that asks for a token, which a process of another cluster cannot take up."""
+    request = urllib.request.Request(f"{address}/nodes?view=summary", headers={"Authorization": f"Bearer {token}"})
+    try:
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            told = json.load(answer)["data"]["summary"]
+    except OSError:  # not up yet
+        return set()
+    return {node["ip"] for node in told if node["raylet"].get("state") == "ALIVE"}
+
+
 class Nodes:
     """A head (node 0) and some workers, each `ray start --block` in a network namespace with an address of its own.
 
@@ -130,13 +147,21 @@ class Nodes:
         memory: int = 1024 * MB,
         object_store: int = 200 * MB,
         dashboard: bool = True,
+        token: str | None = None,
+        apart: bool = False,
     ) -> None:
+        """With a `token` Ray asks for it; `apart`, no disk is shared: a node writes to its own /tmp/ray alone."""
+        self._token, self._apart = token, apart
         self._workers, self._cpus, self._head_cpus = workers, cpus_per_node, head_cpus
         self._memory, self._object_store, self._dashboard = memory, object_store, dashboard
         count = next(_counter)
         self._network = _free_network(count)
         self.host_ip = self._network + "1"
         self._env = _environment({k: v.replace("{host}", self.host_ip) for k, v in (env or {}).items()})
+        if token is not None:
+            self._env |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
+        if apart:
+            self._env |= {"HOME": "/tmp/ray/home", "TMPDIR": "/tmp/ray", "DANCEDIST_CACHE": "/tmp/ray/cache"}
         self._name = f"dd{os.getpid()}{chr(97 + count % 26)}"  # names of links have 15 characters at most
         self._ray: list[subprocess.Popen[bytes]] = []
         self._gone: set[int] = set()
@@ -213,16 +238,27 @@ class Nodes:
             self._ray.append(self._inside(i, [*command, *(worker if i else head)], self._env, stdout=log, stderr=log))
         return i
 
+    def server(self) -> tuple[str, list[str]]:
+        """One more host, without Ray: its address, and what a command begins with that is to run on it."""
+        self._plug_in(SERVER)
+        return self.ip(SERVER), ["ip", "netns", "exec", f"{self._name}n{SERVER}"]
+
+    def own_disk(self, i: int) -> Path:
+        """Where this machine sees what is /tmp/ray to node i."""
+        return self.folder / f"{self._name}n{i}"
+
     def _inside(self, i: int, command: list[str], env: dict[str, str], **popen: Any) -> subprocess.Popen[Any]:
-        node = f"{self._name}n{i}"
-        enter = ["ip", "netns", "exec", node, "unshare", "--uts", "sh", "-c", INSIDE, str(self.folder), node]
+        node, script = f"{self._name}n{i}", APART if self._apart else INSIDE
+        enter = ["ip", "netns", "exec", node, "unshare", "--uts", "sh", "-c", script, str(self.folder), node]
         return subprocess.Popen(
             [*enter, *command], env=env, start_new_session=True, **{"stdin": subprocess.DEVNULL, **popen}
         )
 
     def alive(self) -> set[str]:
         """The addresses of the nodes that Ray takes for alive."""
-        return {info.node_manager_address for info in _alive(self.address)}
+        if self._token is None:
+            return {info.node_manager_address for info in _alive(self.address)}
+        return _alive_by_http(self.job_address, self._token)
 
     @property
     def workers(self) -> list[int]:

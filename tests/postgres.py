@@ -10,6 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,10 +33,13 @@ def _programs() -> Path:
 
 
 class PostgresServer:
-    """It listens on a free port of 127.0.0.1, with nothing in it."""
+    """It listens on a free port, with nothing in it.
 
-    def __init__(self) -> None:
-        self._programs = _programs()
+    `enter` is what a command begins with that is to run on another host, whose address is `ip`.
+    """
+
+    def __init__(self, ip: str = "127.0.0.1", enter: Sequence[str] = ()) -> None:
+        self._ip, self._enter, self._programs = ip, enter, _programs()
         self._folder = Path(tempfile.mkdtemp(prefix="dancedist-pg-"))
         self._user = _SOMEBODY if os.geteuid() == 0 else None
         if self._user is not None:
@@ -44,6 +48,9 @@ class PostgresServer:
             probe.bind(("127.0.0.1", 0))
             self._port = probe.getsockname()[1]
         self._run("initdb", "-D", self._data, "-U", "dance", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C")
+        if enter:
+            with Path(self._data, "pg_hba.conf").open("a") as allowed:
+                allowed.write("host all all samenet trust\n")
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -55,23 +62,26 @@ class PostgresServer:
         """For SQLAlchemy; a database that is not there is made."""
         import psycopg
 
-        where = f"host=127.0.0.1 port={self._port} user=dance"
+        where = f"host={self._ip} port={self._port} user=dance"
         with psycopg.connect(f"{where} dbname=postgres", autocommit=True) as connection:
             found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,)).fetchone()
             if found is None:
                 connection.execute(f'CREATE DATABASE "{database}"'.encode())
-        return f"postgresql+psycopg://dance@127.0.0.1:{self._port}/{database}"
+        return f"postgresql+psycopg://dance@{self._ip}:{self._port}/{database}"
 
     def start(self) -> None:
         """Start, or start again on the same port and data; returns when it answers."""
         assert self._process is None
-        settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "fsync": "off"}
+        settings = {"listen_addresses": self._ip, "unix_socket_directories": "", "fsync": "off"}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        command = [str(self._programs / "postgres"), "-D", self._data, "-p", str(self._port), *options]
+        # Only root enters another host, which Postgres refuses to run as.
+        become = [*self._enter, "setpriv", f"--reuid={self._user}", "--clear-groups"] if self._enter else []
+        command = [*become, str(self._programs / "postgres"), "-D", self._data, "-p", str(self._port), *options]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                command, stdout=log, stderr=log, cwd=self._folder, user=self._user, start_new_session=True
-            )
+                command, stdout=log, stderr=log, cwd=self._folder, start_new_session=True,
+                user=None if self._enter else self._user,
+            )  # fmt: skip
         give_up_s = time.monotonic() + READY_WITHIN_S
         while not self._answers():
             if time.monotonic() > give_up_s or self._process.poll() is not None:
@@ -104,6 +114,6 @@ class PostgresServer:
         import psycopg
 
         with suppress(psycopg.OperationalError):
-            psycopg.connect(f"host=127.0.0.1 port={self._port} user=dance dbname=postgres", connect_timeout=2).close()
+            psycopg.connect(f"host={self._ip} port={self._port} user=dance dbname=postgres", connect_timeout=2).close()
             return True
         return False

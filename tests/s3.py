@@ -15,6 +15,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -41,10 +42,12 @@ def weed() -> str:
 class S3Server:
     """Start it from a thread that outlives it: it is killed when that thread, or the whole process, ends."""
 
-    def __init__(self, ip: str = "127.0.0.1") -> None:
-        self.ip, self._weed = ip, weed()
+    def __init__(self, ip: str = "127.0.0.1", enter: Sequence[str] = ()) -> None:
+        """`enter` is what a command begins with that is to run on another host, whose address is `ip`."""
+        self.ip, self._weed, self._enter = ip, weed(), enter
         self._folder = Path(tempfile.mkdtemp(prefix="dancedist-s3-"))
-        self._ports = dict(zip(_SERVERS, _free_ports(ip, len(_SERVERS)), strict=True))
+        # Ports that nobody uses here nobody uses on a host that has just been made.
+        self._ports = dict(zip(_SERVERS, _free_ports("0.0.0.0" if enter else ip, len(_SERVERS)), strict=True))
         access = {"accessKey": KEY, "secretKey": SECRET}
         admin = {"name": "admin", "credentials": [access], "actions": "Admin Read Write List Tagging".split()}
         (self._folder / "s3.json").write_text(json.dumps({"identities": [admin]}))
@@ -87,7 +90,7 @@ class S3Server:
             "s3.port.lance": 0,
             **dict.fromkeys(("webdav", "admin.ui", "master.telemetry"), "false"),
         }
-        command = [self._weed, "mini", *(f"-{key}={value}" for key, value in options.items())]
+        command = [*self._enter, self._weed, "mini", *(f"-{key}={value}" for key, value in options.items())]
         libc = ctypes.CDLL(None)
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
