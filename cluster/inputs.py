@@ -64,6 +64,9 @@ def _videos(text: str) -> Iterator[Listed | Fault]:
     if re.search(r"[*?\[]", text):
         yield from _matching(text)
         return
+    if re.fullmatch(r"s3://[^/]+/*", text):
+        yield from _in_folder(text)
+        return
     store, name = split_uri(text.rstrip("/"))
     entry = None if text.endswith("/") else open_storage(store).stat(name)
     if entry is None:

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -149,9 +149,14 @@ class Nodes:
         dashboard: bool = True,
         token: str | None = None,
         apart: bool = False,
+        servers: Callable[[str, list[str]], dict[str, str]] | None = None,
     ) -> None:
-        """With a `token` Ray asks for it; `apart`, no disk is shared: a node writes to its own /tmp/ray alone."""
-        self._token, self._apart = token, apart
+        """With a `token` Ray asks for it; `apart`, no disk is shared: a node writes to its own /tmp/ray alone.
+
+        `servers` starts what is to run on one more host, without Ray, and tells what the nodes need in their
+        environment to find it; it is given the host's address, and what a command that is to run there begins with.
+        """
+        self._token, self._apart, self._servers = token, apart, servers
         self._workers, self._cpus, self._head_cpus = workers, cpus_per_node, head_cpus
         self._memory, self._object_store, self._dashboard = memory, object_store, dashboard
         count = next(_counter)
@@ -183,6 +188,9 @@ class Nodes:
         atexit.register(self.close)
         try:
             self._lay_cables()
+            if self._servers is not None:
+                self._plug_in(SERVER)
+                self._env |= self._servers(self.ip(SERVER), ["ip", "netns", "exec", f"{self._name}n{SERVER}"])
             for _ in range(1 + self._workers):
                 self._start()
             self.wait()
@@ -237,11 +245,6 @@ class Nodes:
         with (self.folder / f"{i}.log").open("wb") as log:
             self._ray.append(self._inside(i, [*command, *(worker if i else head)], self._env, stdout=log, stderr=log))
         return i
-
-    def server(self) -> tuple[str, list[str]]:
-        """One more host, without Ray: its address, and what a command begins with that is to run on it."""
-        self._plug_in(SERVER)
-        return self.ip(SERVER), ["ip", "netns", "exec", f"{self._name}n{SERVER}"]
 
     def own_disk(self, i: int) -> Path:
         """Where this machine sees what is /tmp/ray to node i."""

@@ -42,6 +42,15 @@ def test_a_folder_is_searched_for_videos(place: str) -> None:
     assert names(place + "/") == [v.name for v in videos]
 
 
+def test_a_whole_bucket_is_a_folder(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    uri = s3_server.uri("whole")
+    open_storage(uri).write("a.mp4", b"a")
+    assert names(uri) == names(uri + "/") == ["a"]
+    assert find_videos([uri])[0][0].uri == "s3://whole/a.mp4"
+
+
 def test_files_are_taken_whatever_they_are_called(place: str) -> None:
     assert names(f"{place}/notes.txt", f"{place}/more/deep/c.webm") == ["c", "notes"]
 
