@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from datetime import timedelta
+from hashlib import file_digest, sha256
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
@@ -17,13 +18,14 @@ from minio import Minio
 from minio.credentials.providers import EnvAWSProvider
 from minio.datatypes import Object
 from minio.error import MinioException, S3Error
-from minio.helpers import MIN_PART_SIZE
+from minio.helpers import MIN_PART_SIZE, DictType
 from urllib3.exceptions import HTTPError
 
 from cluster.storage import (
     RETRY_FOR_S,
     Entry,
     Storage,
+    StorageDamaged,
     StorageMissing,
     StorageUnavailable,
     checked_name,
@@ -38,10 +40,15 @@ T = TypeVar("T")
 
 _CHUNK_BYTES = 1 << 20
 _PAGE = 1000
+_SHA256 = "x-amz-meta-sha256"
 
 
 class BucketStorage(Storage):
-    """A prefix of an S3 bucket. What fails in passing is tried again for `retry_for_s`."""
+    """A prefix of an S3 bucket. What fails in passing is tried again for `retry_for_s`.
+
+    Each object carries its SHA-256 (`x-amz-meta-sha256`), by which what is read is checked; what others have written
+    may have none.
+    """
 
     def __init__(self, uri: str, retry_for_s: float = RETRY_FOR_S) -> None:
         uri = uri.rstrip("/")
@@ -85,7 +92,9 @@ class BucketStorage(Storage):
 
         def once() -> bytes:
             with closing(self._client.get_object(self._bucket, key)) as answer:
-                return bytes(answer.read())
+                data = bytes(answer.read())
+                self._compare(name, answer.headers.get(_SHA256), sha256(data).hexdigest())
+                return data
 
         return self._try(name, once)
 
@@ -93,12 +102,15 @@ class BucketStorage(Storage):
         """See Storage. Goes on where it was broken off, if the object is still the same one."""
         key = self._key(name)
         with local_errors(path), unfinished(path) as partial:
-            with partial.open("xb") as file:
+            with partial.open("x+b") as file:
                 same: dict[str, str] = {}
-                self._try(name, lambda: self._fetch_rest(key, file, same), file.tell)
+                expected = self._try(name, lambda: self._fetch_rest(key, file, same), file.tell)
+                file.seek(0)
+                self._compare(name, expected, file_digest(file, "sha256").hexdigest())
             os.replace(partial, path)
 
-    def _fetch_rest(self, key: str, file: BinaryIO, same: dict[str, str]) -> None:
+    def _fetch_rest(self, key: str, file: BinaryIO, same: dict[str, str]) -> str | None:
+        """Fetch what `file` lacks; the object's checksum if it has one."""
         try:
             answer = self._client.get_object(self._bucket, key, offset=file.tell(), request_headers={**same})
         except S3Error as error:
@@ -114,6 +126,11 @@ class BucketStorage(Storage):
             for chunk in answer.stream(_CHUNK_BYTES):
                 file.write(chunk)
                 self._wire.heard()
+            return answer.headers.get(_SHA256)
+
+    def _compare(self, name: str, expected: str | None, got: str) -> None:
+        if expected is not None and got != expected:
+            raise StorageDamaged("is not what was written", file=f"{self.uri}/{name}", expected=expected, got=got)
 
     def presigned(self, name: str, seconds: int) -> str | None:
         """See Storage. Whoever fetches it must reach the endpoint by the name that it has here."""
@@ -126,7 +143,8 @@ class BucketStorage(Storage):
         if if_absent:
             writer = uuid4().hex
             return self._try(name, lambda: self._put_if_absent(key, data, writer))
-        self._try(name, lambda: self._put(key, BytesIO(data), len(data)))
+        checksum = sha256(data).hexdigest()
+        self._try(name, lambda: self._put(key, BytesIO(data), len(data), checksum))
         return True
 
     def upload(self, path: Path, name: str) -> None:
@@ -136,7 +154,10 @@ class BucketStorage(Storage):
 
             def once() -> None:
                 file.seek(0)
-                self._put(key, file, os.fstat(file.fileno()).st_size)
+                checksum = file_digest(file, "sha256").hexdigest()
+                file.seek(0)
+                self._wire.heard()
+                self._put(key, file, os.fstat(file.fileno()).st_size, checksum)
 
             self._try(name, once, file.tell)
 
@@ -149,9 +170,11 @@ class BucketStorage(Storage):
     def _key(self, name: str) -> str:
         return self._root + checked_name(name)
 
-    def _put(self, key: str, body: BinaryIO, size_bytes: int) -> None:
+    def _put(self, key: str, body: BinaryIO, size_bytes: int, checksum: str) -> None:
         # One part after another: in threads of its own, minio would not keep to this operation's patience.
-        done = self._client.put_object(self._bucket, key, body, size_bytes, num_parallel_uploads=1)
+        done = self._client.put_object(
+            self._bucket, key, body, size_bytes, num_parallel_uploads=1, metadata={"sha256": checksum}
+        )
         if not done.etag:
             # Amazon can fail to join the parts after it has said 200.
             raise ServerBusy("no end to the upload")
@@ -159,12 +182,11 @@ class BucketStorage(Storage):
     def _put_if_absent(self, key: str, data: bytes, writer: str) -> bool:
         # In one part, as the condition is on every PUT.
         one_part = max(len(data), MIN_PART_SIZE)
+        told: DictType = {"writer": writer, "sha256": sha256(data).hexdigest()}
         try:
             # minio's put takes no conditions; a signature allows headers beside those it signs.
             with self._wire.put_headers(If_None_Match="*"):
-                self._client.put_object(
-                    self._bucket, key, BytesIO(data), len(data), metadata={"writer": writer}, part_size=one_part
-                )
+                self._client.put_object(self._bucket, key, BytesIO(data), len(data), metadata=told, part_size=one_part)
             return True
         except S3Error as error:
             if error.code != "PreconditionFailed":

@@ -84,8 +84,9 @@ class Fleet:
     ) -> None:
         self._going = {t.name: _Going(t, job, fault, _begun(fleet_run, t, job)) for t, job, fault in targets}
         self._policy = FleetPolicy({n: (g.job.need, _size(g.job)) for n, g in self._going.items()}, rules)
-        self._mailbox = _mailbox()
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        # Nothing that was told is lost with another node.
+        self._mailbox = ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(Mailbox).remote()
         self._attempt = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=here)(_fit)
         self._running: dict[ray.ObjectRef, str] = {}
         self._told_s = 0.0
@@ -197,8 +198,7 @@ class Fleet:
         try:
             several: list[News] = ray.get(self._mailbox.take.remote())
         except RayError:
-            # It went with its node: what it held is in the logs beside the bundles.
-            self._mailbox = _mailbox()
+            # It died and begins again: what it held is in the logs beside the bundles.
             return
         for news in several:
             going = self._going[news.name]
@@ -224,10 +224,6 @@ def _progress(going: _Going) -> str:
     # Rank 0 measures what is trained before it lets go.
     measured = ", measuring" if going.steps and going.step == going.steps else ""
     return f"{going.job.name} {going.step}/{going.steps or '?'}{measured}"
-
-
-def _mailbox() -> ray.actor.ActorHandle:
-    return ray.remote(num_cpus=0)(Mailbox).remote()
 
 
 def _fit(job: TargetJob, mailbox: ray.actor.ActorHandle) -> Trained | Failed:

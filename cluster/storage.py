@@ -38,6 +38,12 @@ class StorageMissing(DancedistError):
     slug = "storage-missing"
 
 
+class StorageDamaged(DancedistError):
+    """A file that is not what was written under its name."""
+
+    slug = "storage-damaged"
+
+
 class NameInvalid(DancedistError):
     """A name that would lead out of the store, or that not every store can keep."""
 
@@ -76,11 +82,11 @@ class Storage(ABC):
 
     @abstractmethod
     def read(self, name: str) -> bytes:
-        """All of a file. Raises StorageMissing."""
+        """All of a file. Raises StorageMissing, StorageDamaged."""
 
     @abstractmethod
     def download(self, name: str, path: Path) -> None:
-        """Stream a file to `path`, whole or not at all. Raises StorageMissing."""
+        """Stream a file to `path`, whole or not at all. Raises StorageMissing, StorageDamaged."""
 
     def presigned(self, name: str, seconds: int) -> str | None:
         """An address at which anybody can fetch a file for so long; None where the store has no such thing."""

@@ -6,14 +6,17 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import urllib3
+from minio import Minio
 from urllib3.exceptions import ProtocolError
 
-from cluster.storage import Storage, StorageUnavailable, open_storage
+from cluster.storage import Storage, StorageDamaged, StorageUnavailable, open_storage
 from tests.s3 import S3Server
 
 MB = 1 << 20
@@ -45,6 +48,33 @@ def test_no_such_bucket(s3_uri: str, tmp_path: Path) -> None:
     with pytest.raises(StorageUnavailable, match="NoSuchBucket"):
         store.download("x", tmp_path / "x")
     assert time.monotonic() - begun_s < 2
+
+
+def test_what_is_not_what_was_written_is_refused(s3_uri: str, s3_server: S3Server, tmp_path: Path) -> None:
+    store = open_storage(s3_uri)
+    (tmp_path / "sent").write_bytes(b"whole")
+    store.upload(tmp_path / "sent", "a")
+    store.write("b", b"whole")
+    store.write("c", b"whole", if_absent=True)
+    bucket, _, prefix = s3_uri.removeprefix("s3://").partition("/")
+    for name in "abc":
+        told = _minio(s3_server).stat_object(bucket, f"{prefix}/{name}").metadata or {}
+        assert told["x-amz-meta-sha256"] == sha256(b"whole").hexdigest()
+        damaged = {"sha256": told["x-amz-meta-sha256"]}
+        _minio(s3_server).put_object(bucket, f"{prefix}/{name}", BytesIO(b"Whole"), 5, metadata=damaged)
+        with pytest.raises(StorageDamaged, match="is not what was written"):
+            store.read(name)
+        with pytest.raises(StorageDamaged, match=name):
+            store.download(name, tmp_path / "got")
+    assert [path.name for path in tmp_path.iterdir()] == ["sent"]
+    # Others may have written without.
+    _minio(s3_server).put_object(bucket, f"{prefix}/a", BytesIO(b"theirs"), 6)
+    assert store.read("a") == b"theirs"
+
+
+def _minio(server: S3Server) -> Minio:
+    keys = server.environment["AWS_ACCESS_KEY_ID"], server.environment["AWS_SECRET_ACCESS_KEY"]
+    return Minio(server.endpoint.removeprefix("http://"), *keys, secure=False)
 
 
 def _acts(store: Storage, tmp_path: Path) -> Iterator[Callable[[], object]]:
