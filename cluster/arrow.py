@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 
-from pyarrow.fs import FileSystem, LocalFileSystem, S3FileSystem
+from pyarrow.fs import AwsStandardS3RetryStrategy, FileSystem, LocalFileSystem, S3FileSystem
 
 from cluster.storage import open_storage
+
+# With pauses that double: about as patient as cluster.storage. The 3 of Ray Train's own are used up at once.
+ATTEMPTS = 9
 
 
 def arrow_filesystem(uri: str) -> tuple[str, FileSystem]:
@@ -18,4 +21,6 @@ def arrow_filesystem(uri: str) -> tuple[str, FileSystem]:
     scheme, _, host = (get("AWS_ENDPOINT_URL_S3") or get("AWS_ENDPOINT_URL") or "").rstrip("/").rpartition("://")
     region = get("AWS_REGION") or get("AWS_DEFAULT_REGION") or ("us-east-1" if host else None)
     options = {"endpoint_override": host, "scheme": scheme} if host else {}
-    return store.uri.removeprefix("s3://"), S3FileSystem(region=region, **options)
+    return store.uri.removeprefix("s3://"), S3FileSystem(
+        region=region, retry_strategy=AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS), **options
+    )
