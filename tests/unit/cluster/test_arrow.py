@@ -16,6 +16,7 @@ from tests.s3 import S3Server
 def test_a_folder_and_a_bucket(s3_uri: str, tmp_path: Path) -> None:
     for uri in (str(tmp_path), s3_uri):
         path, files = arrow_filesystem(uri)
+        files.create_dir(f"{path}/step_000001", recursive=True)
         _write(files, f"{path}/step_000001/state", b"weights")
         assert open_storage(uri).read("step_000001/state") == b"weights"
 
@@ -25,7 +26,7 @@ def test_a_checkpoint_outlives_an_outage(s3_uri: str, s3_server: S3Server) -> No
     s3_server.stop()
     with ThreadPoolExecutor(1) as pool:
         written = pool.submit(_write, files, f"{path}/state", b"weights")
-        time.sleep(2)
+        time.sleep(1)
         assert not written.done()
         s3_server.start()
         written.result(60)
