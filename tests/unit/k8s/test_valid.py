@@ -10,7 +10,7 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
-from ray.serve.schema import ServeDeploySchema
+from ray.serve.schema import DeploymentSchema, HTTPOptionsSchema, ServeApplicationSchema, ServeDeploySchema
 
 from tests.unit.k8s.manifests import CLUSTERS, OVERLAYS, ROOT, Object, of_kind, ray_clusters, rendered
 
@@ -51,8 +51,17 @@ def test_a_misspelled_field_is_found(field: str) -> None:
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_what_is_served_is_valid(overlay: str) -> None:
     (service,) = of_kind(overlay, "RayService")
-    config = ServeDeploySchema.model_validate(yaml.safe_load(service["spec"]["serveConfigV2"]))
+    plain = yaml.safe_load(service["spec"]["serveConfigV2"])
+    config = ServeDeploySchema.model_validate(plain)
     assert [application.import_path for application in config.applications] == ["serving.app:app"]
+    # Fields that it does not know are passed over.
+    assert plain.keys() <= ServeDeploySchema.model_fields.keys()
+    assert plain["http_options"].keys() <= HTTPOptionsSchema.model_fields.keys()
+    for application in plain["applications"]:
+        assert application.keys() <= ServeApplicationSchema.model_fields.keys()
+        assert all(
+            deployment.keys() <= DeploymentSchema.model_fields.keys() for deployment in application["deployments"]
+        )
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
