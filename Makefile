@@ -13,7 +13,7 @@ ARGS ?=
 demo: $(SERVES)
 	$(BIN)/python jobs/run_demo.py $(ARGS)
 
-# The render service on this machine alone: http://127.0.0.1:8000, settings in docs/http.md.
+# The render service on this machine alone: http://127.0.0.1:8000, settings in docs/operations.md.
 serve: $(SERVES)
 	$(BIN)/serve run serving.app:app
 
