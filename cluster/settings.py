@@ -112,6 +112,7 @@ class Ray(Variables):
     auth_token_path: Path | None = Field(None, description="or the file that it is in")
     train_health_check_interval_s: float = Field(0.1, description="every report of a training waits for the next look")
     train_enable_preemption_watcher: bool = Field(False, description="a process for each training that nobody asks")
+    serve_default_http_host: str = Field("127.0.0.1", description="address that the render service listens at")
     # Serve gives up on its proxy after three times so many seconds, 5 by default: it starts more slowly on a small
     # machine that has other work. Only a Ray that is started by this process inherits it.
     serve_proxy_ready_check_timeout_s: float = Field(60.0, description="a third of what Serve waits for its proxy")
