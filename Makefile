@@ -33,6 +33,12 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Known holes in what the image installs, and secrets in what git holds. What is none is marked in its line:
+# "pragma: allowlist secret".
+audit: $(READY)
+	$(BIN)/python scripts/audit.py
+	git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --no-verify --baseline .secrets.baseline
+
 # What the image installs. torch's CPU build is taken from where pip finds it by itself.
 lock: $(READY)
 	UV_FIND_LINKS="$${UV_FIND_LINKS-$$PIP_FIND_LINKS}" $(LOCK) pyproject.toml --extra serve -o k8s/image/cpu.lock
