@@ -42,6 +42,7 @@ class Shared(Variables):
     )
     fleet: Path = Field(Path("fleet.toml"), description="TOML file of the dancers that train_many trains")
     cache: Path | None = Field(None, description="folder of a node's own copies; by default one among temporary files")
+    log: str = Field("text", description="`text`, or `json`: an object a line, with the ids of what is worked on")
     # These two are read by dancedist.weights, which knows no cluster.
     weights: str = Field("", description="folders, with : between, of weights that were brought by hand")
     xdg_cache_home: Path = Field(
@@ -99,6 +100,9 @@ class MLflow(Variables):
     http_request_timeout: int = Field(60, description="seconds until a server that does not answer is taken to be away")
     enable_artifacts_progress_bar: bool = Field(False, description="bars in the logs")
     disable_telemetry: bool = Field(True, description="nothing is told to MLflow's makers")
+    backend_store_uri: SecretStr | None = Field(None, description="of an `mlflow server`: its database")
+    artifacts_destination: str = Field("", description="of an `mlflow server`: folder or s3:// of its files")
+    server_enable_job_execution: bool = Field(True, description="of an `mlflow server`: `false` saves 7 processes")
 
 
 class Ray(Variables):
@@ -110,6 +114,17 @@ class Ray(Variables):
     auth_mode: str = Field("", description="`token` or `disabled`: whether Ray's ports ask for a token")
     auth_token: SecretStr | None = Field(None, description="the token")
     auth_token_path: Path | None = Field(None, description="or the file that it is in")
+    usage_stats_enabled: int = Field(1, description="`0`: nothing is told to Ray's makers")
+    grpc_client_keepalive_time_ms: int | None = Field(
+        None,
+        validation_alias="RAY_grpc_client_keepalive_time_ms",
+        description="how often a silent node is asked whether it is there",
+    )
+    grpc_client_keepalive_timeout_ms: int | None = Field(
+        None,
+        validation_alias="RAY_grpc_client_keepalive_timeout_ms",
+        description="how long that may take until its network is taken to be cut",
+    )
     train_health_check_interval_s: float = Field(0.1, description="every report of a training waits for the next look")
     train_enable_preemption_watcher: bool = Field(False, description="a process for each training that nobody asks")
     serve_default_http_host: str = Field("127.0.0.1", description="address that the render service listens at")

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import mlflow.cli
 import mlflow.environment_variables
 import pytest
 from mlflow.environment_variables import _EnvironmentVariable
@@ -51,6 +52,7 @@ def test_variables_are_read_through_the_models(folder: str) -> None:
 
 def test_mlflow_knows_its_variables() -> None:
     theirs = {v.name for v in vars(mlflow.environment_variables).values() if isinstance(v, _EnvironmentVariable)}
+    theirs |= {option.envvar for option in mlflow.cli.server.params if isinstance(option.envvar, str)}
     assert {name for name in known_variables() if name.startswith("MLFLOW_")} <= theirs
 
 
