@@ -7,13 +7,17 @@ READY := $(VENV)/.ready
 SERVES := $(VENV)/.serves
 ARGS ?=
 
-.PHONY: demo serve test test-cluster lint bench clean
+# The image's platform. With ARGS=--upgrade to the newest versions that pyproject.toml allows.
+LOCK := $(BIN)/uv pip compile --quiet --no-header --generate-hashes --python-version 3.11 \
+	--python-platform x86_64-manylinux_2_28 $(ARGS)
+
+.PHONY: demo serve test test-cluster lint audit lock sbom bench clean
 
 # The whole system on this machine; `dancedist demo` is the way without a cluster, and with footage of one's own.
 demo: $(SERVES)
 	$(BIN)/python jobs/run_demo.py $(ARGS)
 
-# The render service on this machine alone: http://127.0.0.1:8000, settings in docs/http.md.
+# The render service on this machine alone: http://127.0.0.1:8000, settings in docs/operations.md.
 serve: $(SERVES)
 	$(BIN)/serve run serving.app:app
 
@@ -28,6 +32,24 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Known holes in what the image installs, and secrets in what git holds. What is none is marked in its line:
+# "pragma: allowlist secret".
+audit: $(READY)
+	$(BIN)/python scripts/audit.py
+	git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --no-verify --baseline .secrets.baseline
+
+# What the image installs. torch's CPU build is taken from where pip finds it by itself.
+lock: $(READY)
+	UV_FIND_LINKS="$${UV_FIND_LINKS-$$PIP_FIND_LINKS}" $(LOCK) pyproject.toml --extra serve -o k8s/image/cpu.lock
+	UV_FIND_LINKS= $(LOCK) pyproject.toml --extra serve -o k8s/image/cuda.lock
+	grep -o 'cyclonedx-bom[^"]*' pyproject.toml | $(LOCK) - -o k8s/image/sbom.lock
+
+# What is in the image's Python, as CycloneDX; the image has its own, made of what was installed, in /opt/sbom.cdx.json.
+sbom: $(READY)
+	mkdir -p build
+	for flavour in cpu cuda; do $(BIN)/cyclonedx-py requirements k8s/image/$$flavour.lock --pyproject pyproject.toml \
+		--output-reproducible --output-file build/sbom-$$flavour.cdx.json || exit 1; done
 
 bench: $(READY)
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 from pyarrow.fs import AwsStandardS3RetryStrategy, FileSystem, LocalFileSystem, S3FileSystem
 
+from cluster.settings import S3
 from cluster.storage import open_storage
 
 # With pauses that double: about as patient as cluster.storage. The 3 of Ray Train's own are used up at once.
@@ -17,10 +16,9 @@ def arrow_filesystem(uri: str) -> tuple[str, FileSystem]:
     store = open_storage(uri)
     if not store.uri.startswith("s3://"):
         return store.uri, LocalFileSystem()
-    get = os.environ.get
-    scheme, _, host = (get("AWS_ENDPOINT_URL_S3") or get("AWS_ENDPOINT_URL") or "").rstrip("/").rpartition("://")
-    region = get("AWS_REGION") or get("AWS_DEFAULT_REGION") or ("us-east-1" if host else None)
-    options = {"endpoint_override": host, "scheme": scheme} if host else {}
+    s3 = S3()
+    scheme, _, host = s3.endpoint.rpartition("://")
+    options = {} if s3.is_amazon else {"endpoint_override": host, "scheme": scheme}
     return store.uri.removeprefix("s3://"), S3FileSystem(
-        region=region, retry_strategy=AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS), **options
+        region=s3.region_name, retry_strategy=AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS), **options
     )

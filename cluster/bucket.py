@@ -21,6 +21,7 @@ from minio.error import MinioException, S3Error
 from minio.helpers import MIN_PART_SIZE, DictType
 from urllib3.exceptions import HTTPError
 
+from cluster.settings import S3
 from cluster.storage import (
     RETRY_FOR_S,
     Entry,
@@ -228,19 +229,16 @@ class BucketStorage(Storage):
 
 
 def _client(uri: str, wire: Wire) -> tuple[str, Minio]:
-    get = os.environ.get
-    endpoint = get("AWS_ENDPOINT_URL_S3") or get("AWS_ENDPOINT_URL") or "https://s3.amazonaws.com"
-    scheme, _, host = endpoint.rstrip("/").rpartition("://")
-    # Elsewhere than at Amazon's the region seldom matters, and few keys may ask for it.
-    region = get("AWS_REGION") or get("AWS_DEFAULT_REGION") or (None if host == "s3.amazonaws.com" else "us-east-1")
-    keys = EnvAWSProvider()
+    s3, keys = S3(), EnvAWSProvider()
+    scheme, _, host = s3.endpoint.rpartition("://")
     try:
         if scheme not in ("http", "https"):
             raise ValueError("no http:// or https://")
         keys.retrieve()
-        return endpoint, Minio(host, secure=scheme == "https", region=region, credentials=keys, http_client=wire)
+        secure, region = scheme == "https", s3.region_name
+        return s3.endpoint, Minio(host, secure=secure, region=region, credentials=keys, http_client=wire)
     except ValueError as error:
         wanted = "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and perhaps AWS_ENDPOINT_URL in the environment"
         raise StorageUnavailable(
-            "cannot be asked for", file=uri, expected=wanted, got=f"{endpoint}: {error}"
+            "cannot be asked for", file=uri, expected=wanted, got=f"{s3.endpoint}: {error}"
         ) from error

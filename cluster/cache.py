@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cluster.faults import VideoChanged
+from cluster.settings import Shared
 from cluster.storage import Entry, StorageMissing, open_storage, split_uri
 
 # A worker may still come back to a video that it used a moment ago.
@@ -65,9 +66,7 @@ def _check(uri: str, etag: str, now: Entry | None) -> None:
 
 def cache_folder(name: str) -> Path:
     """A folder in $DANCEDIST_CACHE, or in one of this user among the temporary files."""
-    named = os.environ.get("DANCEDIST_CACHE")
-    folder = Path(named) if named else Path(tempfile.gettempdir()) / f"dancedist-{getpass.getuser()}"
-    folder = folder / name
+    folder = (Shared().cache or Path(tempfile.gettempdir()) / f"dancedist-{getpass.getuser()}") / name
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder
 

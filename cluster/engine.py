@@ -20,12 +20,18 @@ if not torch.cuda.is_available():
 
 import deepspeed
 from deepspeed.ops import __compatible_ops__ as _compatible_ops
+from deepspeed.runtime.fp16.loss_scaler import LossScaler
+from deepspeed.runtime.zero.config import ZeroStageEnum
+from deepspeed.utils.tensor_fragment import fragment_address
 
 from dancedist.training.engine import MakeEngine
 
 # Its own sums over shared memory would be compiled at the first one, for 40 s; gloo's do.
 _compatible_ops["deepspeed_shm_comm"] = False
 _TAG = "engine"
+# DeepSpeed would unpickle whatever a checkpoint holds. torch goes over its head: tensors, and these three of its own.
+os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
+torch.serialization.add_safe_globals([LossScaler, ZeroStageEnum, fragment_address])
 
 
 class DeepSpeedEngine:

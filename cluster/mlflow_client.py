@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -16,18 +15,10 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from cluster.session import lasting
+from cluster.settings import MLflow
 from cluster.storage import open_storage
 from dancedist.errors import DancedistError, FileInvalid
 
-EXPERIMENT = "dancedist"
-# MLflow's own patience is minutes: whoever calls here has a better plan than to wait. A proxied upload of a bundle is
-# answered when the server has passed it on.
-_SETTINGS = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-}
 # What stays wrong however often it is sent.
 _LASTING = {
     "INVALID_PARAMETER_VALUE",
@@ -57,7 +48,7 @@ class RegistryUnavailable(DancedistError):
 def tracking_uri(storage_uri: str, nodes: int = 1) -> str:
     """$MLFLOW_TRACKING_URI, or a database under the storage folder. Raises TrackingRefused."""
     wanted = "MLFLOW_TRACKING_URI=http(s)://… of an `mlflow server` that all nodes reach"
-    named = os.environ.get("MLFLOW_TRACKING_URI", "")
+    named = MLflow().tracking_uri
     if named.startswith(("http://", "https://")):
         return named
     if named and not named.startswith("sqlite:///"):
@@ -91,8 +82,9 @@ def shown(uri: str) -> str:
 @cache
 def client_at(uri: str) -> MlflowClient:
     """A client; for a database, its tables are made if need be (4 s)."""
-    for name, value in _SETTINGS.items():
-        os.environ.setdefault(name, value)
+    MLflow().hand_on(
+        "http_request_max_retries", "http_request_timeout", "enable_artifacts_progress_bar", "disable_telemetry"
+    )
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     if uri.startswith("sqlite:///"):
@@ -105,7 +97,7 @@ def experiment_id(client: MlflowClient, home: Path | None, nodes: int = 1) -> st
 
     Raises TrackingRefused for one that keeps its artifacts on the disk of one of several nodes.
     """
-    name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
+    name = MLflow().experiment_name
     found = client.get_experiment_by_name(name)
     if found is None:
         made = client.create_experiment(name, artifact_location=None if home is None else (home / "artifacts").as_uri())

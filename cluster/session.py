@@ -15,6 +15,7 @@ from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 from ray.autoscaler.sdk import request_resources
 from ray.data import DataContext
 
+from cluster.settings import Ray
 from cluster.storage import StorageUnavailable
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,7 +44,7 @@ def _code() -> dict[str, object]:
     """Where workers find this package: a submitted job brings it, a cluster is sent it, this machine has it."""
     if RAY_JOB_CONFIG_JSON_ENV_VAR in os.environ:
         return {}
-    if os.environ.get("RAY_ADDRESS", "local") != "local":
+    if Ray().address != "local":
         return {"working_dir": str(ROOT), "excludes": _NOT_NEEDED}
     return {"env_vars": {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}}
 

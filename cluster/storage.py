@@ -1,8 +1,6 @@
 """Folders (`file://`) and buckets (`s3://`) behind one small interface: what is written appears whole or not at all.
 
-S3 is spoken by the minio client. Endpoint and keys come from the environment: `AWS_ENDPOINT_URL_S3` or
-`AWS_ENDPOINT_URL` (with its `http://` or `https://`; without either, Amazon's own), `AWS_ACCESS_KEY_ID`,
-`AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_REGION`, `AWS_CA_BUNDLE`.
+S3 is spoken by the minio client. Endpoint and keys come from the environment (cluster.settings.S3).
 """
 
 from __future__ import annotations

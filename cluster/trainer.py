@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from typing import Any
 
 import ray
@@ -19,6 +18,7 @@ from cluster.cache import fetched_now
 from cluster.faults import Fault, WorkerLost
 from cluster.job import Failed, TargetJob, Trained, training_key
 from cluster.rank import RankFailed, train_rank
+from cluster.settings import Ray
 from cluster.storage import open_storage
 from dancedist.errors import DancedistError, RecipeInvalid
 from dancedist.video.reel import open_footage
@@ -27,12 +27,6 @@ from dancedist.video.reel import open_footage
 MAX_LOSSES, MAX_WAITS = 3, 5
 # The ranks of one node may still decode when those of another have done so.
 RANKS_WAIT_S = 4 * 3600
-_ENVIRONMENT = {
-    # Every report waits for the next look: 2 s unless told otherwise.
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
-    # One process less of each training: nobody asks what it knows.
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
-}
 
 
 class _Stop(UserCallback):  # type: ignore[misc]
@@ -86,8 +80,7 @@ def _check(job: TargetJob) -> None:
 
 def _run(job: TargetJob, key: str, tell: ActorHandle | None) -> None:
     """Have Ray Train train it, to the end. Raises RankFailed."""
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    Ray().hand_on("train_health_check_interval_s", "train_enable_preemption_watcher")
     need, before = job.need, _nodes()
     elastic = job.recipe.distributed.elastic and not job.plain
     path, files = arrow_filesystem(job.place(key))

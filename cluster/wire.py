@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import ssl
 import threading
@@ -15,6 +14,8 @@ import certifi
 import urllib3
 from minio.error import S3Error
 from urllib3.exceptions import HTTPError
+
+from cluster.settings import S3
 
 T = TypeVar("T")
 
@@ -34,7 +35,8 @@ class Wire(urllib3.PoolManager):
     """An HTTP client whose every request is bounded by what is left of its operation's patience."""
 
     def __init__(self, retry_for_s: float) -> None:
-        authorities = os.environ.get("AWS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE") or certifi.where()
+        s3 = S3()
+        authorities = s3.ca_bundle or s3.ssl_cert_file or certifi.where()
         super().__init__(maxsize=16, retries=False, cert_reqs="CERT_REQUIRED", ca_certs=authorities)
         self.retry_for_s = retry_for_s
         self._of_thread = threading.local()

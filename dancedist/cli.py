@@ -12,7 +12,6 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dancedist import __version__
 from dancedist.errors import DancedistError, Notice, RecipeInvalid
 from dancedist.recipe import Recipe, load_recipe
 
@@ -37,14 +36,17 @@ Video = Annotated[Path, typer.Argument(help="A video file.", show_default=False)
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"dancedist {__version__}")
+        from dancedist.inside import inside
+
+        for name, told in inside():
+            typer.echo(f"{name} {told}")
         raise typer.Exit
 
 
 @app.callback()
 def start(
     version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print what is inside and exit.")
     ] = False,
 ) -> None:
     """Learn a dancer from a few minutes of film and render them dancing somebody else's dance."""

@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from cluster.comparison import compare_ablation, compare_dancers
 from cluster.entry import run_job
 from cluster.session import connected, lasting
+from cluster.settings import STORAGE, StorageOption
 from dancedist.errors import RecipeInvalid
 from dancedist.metrics.report import table
 from dancedist.recipe import load_recipe
@@ -29,7 +30,7 @@ def evaluate_dancers(
         list[str] | None, typer.Option(help="The video (or videos) that they were trained on; default: a drawn one.")
     ] = None,
     ablation: Annotated[bool, typer.Option("--ablation", help="Train frame by frame, + temporal, + face.")] = False,
-    storage: Annotated[str, typer.Option(envvar="DANCEDIST_STORAGE", help="As for train_many.")] = "runs",
+    storage: StorageOption = STORAGE,
     out: Annotated[Path, typer.Option(help="Folder for ablation.md, .json and .png.")] = Path("runs/ablation"),
     preset: Annotated[str, typer.Option(help="The recipe that is taken apart.")] = "quick",
     recipe: Annotated[Path | None, typer.Option(help="TOML file with settings over the preset's.")] = None,

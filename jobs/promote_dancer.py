@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cluster.entry import run_job
 from cluster.promotion import promote
+from cluster.settings import STORAGE, StorageOption
 from dancedist.metrics.report import table
 
 KEPT = 4
@@ -26,9 +27,7 @@ def promote_dancer(
     registry: Annotated[
         str | None, typer.Option(help="MLflow server; default: $MLFLOW_TRACKING_URI, else SQLite in the storage.")
     ] = None,
-    storage: Annotated[
-        str, typer.Option(envvar="DANCEDIST_STORAGE", help="The fleet's storage; MLflow's files are in it.")
-    ] = "runs",
+    storage: StorageOption = STORAGE,
 ) -> None:
     """Measure a dancer's candidate and champion on the same held-out frames; the champion gives way only if worse.
 

@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from cluster.entry import run_job
 from cluster.rendering import render_with
 from cluster.session import lasting
+from cluster.settings import STORAGE, StorageOption
 
 
 def render_video(
@@ -27,9 +28,7 @@ def render_video(
     registry: Annotated[
         str | None, typer.Option(help="MLflow server; default: $MLFLOW_TRACKING_URI, else SQLite in the storage.")
     ] = None,
-    storage: Annotated[
-        str, typer.Option(envvar="DANCEDIST_STORAGE", help="The fleet's storage; MLflow's files are in it.")
-    ] = "runs",
+    storage: StorageOption = STORAGE,
 ) -> None:
     """Render a dancer out of the registry dancing the dance of a video. What it renders is synthetic: say so.
 

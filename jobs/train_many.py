@@ -16,17 +16,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from cluster.entry import run_job
 from cluster.fleetfile import read_fleet
 from cluster.session import connected, lasting
+from cluster.settings import FLEET, STORAGE, FleetOption, StorageOption
 from cluster.standing import exit_code, fleet_table
 from cluster.training import train_fleet
 
 
 def train_many(
-    fleet: Annotated[
-        Path, typer.Option(envvar="DANCEDIST_FLEET", help="fleet.toml: defaults and a [[target]] for each dancer.")
-    ] = Path("fleet.toml"),
-    storage: Annotated[
-        str, typer.Option(envvar="DANCEDIST_STORAGE", help="Folder that all nodes share, or s3://bucket/prefix.")
-    ] = "runs",
+    fleet: FleetOption = FLEET,
+    storage: StorageOption = STORAGE,
     begin_with: Annotated[
         str | None, typer.Option("--from", help="models:/dancer-NAME@champion or a bundle: weights to begin with.")
     ] = None,

@@ -33,7 +33,7 @@ from tensorflow.lite.tools import flatbuffer_utils
 Floats = NDArray[np.float32]
 
 WHEEL = "mediapipe==0.10.21"
-WHEEL_SHA256 = "05dc4a9e593655a79558d05d6227d31018c2537a4bd3362b51e230cf22aecfe3"
+WHEEL_SHA256 = "05dc4a9e593655a79558d05d6227d31018c2537a4bd3362b51e230cf22aecfe3"  # pragma: allowlist secret
 WHEEL_TAGS = ("--python-version", "3.11", "--platform", "manylinux_2_28_x86_64", "--only-binary=:all:")
 DETECTOR_MEMBER = "mediapipe/modules/pose_detection/pose_detection.tflite"
 POSE_MEMBER = "mediapipe/modules/pose_landmark/pose_landmark_full.tflite"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import ray
 from fastapi import FastAPI
 from ray import serve
@@ -11,14 +9,13 @@ from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
 from cluster.session import alive_nodes
+from cluster.settings import Ray
 from serving.api import build_api
 from serving.director import Director
 from serving.renderer import Renderer
 from serving.settings import Settings
 
-# Serve gives up on its proxy after three times so many seconds, 5 by default: it starts more slowly on a small machine
-# that has other work. Only a Ray that is started by this process inherits it.
-os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
+Ray().hand_on("serve_proxy_ready_check_timeout_s")
 
 
 def build(settings: Settings) -> Application:

@@ -1,4 +1,4 @@
-"""Every setting of the render service: environment variables that begin with DANCEDIST_."""
+"""What the render service reads beside cluster.settings.Shared: environment variables that begin with DANCEDIST_."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Self
 
 from pydantic import Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from cluster.mlflow_client import tracking_uri
 from cluster.session import lasting
+from cluster.settings import Shared
 from cluster.storage import open_storage
 from dancedist.errors import DancedistError
 from dancedist.provenance import SigningKey
@@ -22,15 +22,12 @@ class RecordsNotShared(DancedistError):
     slug = "records-not-shared"
 
 
-class Settings(BaseSettings):
+class Settings(Shared):
     """How the service is run. Sizes in bytes, times in seconds."""
 
-    model_config = SettingsConfigDict(env_prefix="DANCEDIST_", frozen=True, extra="ignore")
-
-    storage: str = Field("runs", description="folder or s3:// prefix for sources, chunks and films; MLflow's too")
     database: str = Field("", description="SQLAlchemy URL of the records; SQLite in the storage folder by default")
     api_keys: Path | None = Field(None, description="TOML file of API keys; without it only this machine is served")
-    buckets: frozenset[str] = Field(frozenset(), description="buckets that sources may be named in")
+    buckets: frozenset[str] = Field(frozenset(), description="JSON list of buckets that sources may be named in")
     without_consent: bool = Field(False, description="render dancers whose version tells of no consent")
 
     max_upload_bytes: int = Field(2_000_000_000, gt=0, description="of one source")
@@ -56,7 +53,7 @@ class Settings(BaseSettings):
     c2pa_key: Path | None = Field(None, description="PEM of the private key")
     c2pa_algorithm: str = Field("es256", description="as C2PA names it")
     webhook_secret: SecretStr | None = Field(None, description="signs webhooks; without it they are refused")
-    webhook_hosts: frozenset[str] = Field(frozenset(), description="hosts that may be called back")
+    webhook_hosts: frozenset[str] = Field(frozenset(), description="JSON list of hosts that may be called back")
 
     @model_validator(mode="after")
     def _resolved(self) -> Self:

@@ -24,7 +24,7 @@ import pytest
 READY_WITHIN_S = 60.0
 # It would wait for idle connections to be closed.
 STOPPED_WITHIN_S = 2.0
-KEY, SECRET = "dance", "distributed"
+KEY, SECRET = "dance", "distributed"  # pragma: allowlist secret
 _SERVERS = ("s3", "master", "volume", "filer", "admin")
 # From each server's port to its gRPC port.
 _GRPC = 10_000

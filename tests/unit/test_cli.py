@@ -41,6 +41,13 @@ def test_version() -> None:
     assert CliRunner().invoke(app, ["--version"]).output.startswith("dancedist 0.")
 
 
+def test_version_is_told_without_the_heavy_imports() -> None:
+    heavy = "{'torch', 'ray', 'mlflow', 'deepspeed', 'openvino', 'onnxruntime', 'cv2'}"
+    code = f"import sys; from dancedist.inside import inside; dict(inside()); print({heavy} & {{*sys.modules}})"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert told.stdout.strip() == "set()"
+
+
 def test_the_users_fault_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     file = tmp_path / "not.mp4"
     file.write_bytes(b"no video" * 99)

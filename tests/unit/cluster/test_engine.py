@@ -99,3 +99,24 @@ def test_without_zero_it_goes_on_with_another_number_of_ranks(tmp_path: Path) ->
     rest = run(tmp_path, 1, 0, STEPS // 2)
     for a, b in zip(alone()[0]["losses"][STEPS // 2 :], rest["losses"], strict=True):
         assert a == pytest.approx(b, rel=1e-2)
+
+
+class _Bad:
+    """Unpickled, it would run a command."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.mark),)
+
+
+def test_what_somebody_put_into_a_checkpoint_is_not_run(tmp_path: Path) -> None:
+    run(tmp_path, 1, 1, 2)
+    files = [*tmp_path.rglob("*optim_states.pt")]
+    assert files
+    for file in files:
+        torch.save({"optimizer_state_dict": _Bad(tmp_path / "ran")}, file)
+    with pytest.raises(AssertionError, match="Weights only load failed"):
+        run(tmp_path, 1, 1, 2)
+    assert not (tmp_path / "ran").exists()

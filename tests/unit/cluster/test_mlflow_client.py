@@ -48,7 +48,7 @@ def test_what_cannot_work_is_refused_with_what_to_set(
 
 
 def test_passwords_are_not_shown() -> None:
-    assert shown("https://me:secret@host:1/x") == "https://host:1/x"
+    assert shown("https://me:secret@host:1/x") == "https://host:1/x"  # pragma: allowlist secret
     assert shown(SERVER) == SERVER
 
 
