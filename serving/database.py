@@ -39,6 +39,13 @@ class Database:
             session.connection(execution_options={"begin": "IMMEDIATE"})
             yield session
 
+    def purge(self) -> None:
+        """Let nothing of what was deleted stay in an SQLite file; Postgres does so in its own time (VACUUM)."""
+        if self._engine.dialect.name == "sqlite":
+            with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                connection.exec_driver_sql("VACUUM")
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def close(self) -> None:
         """Leave it."""
         self._engine.dispose()
