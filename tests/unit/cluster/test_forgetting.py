@@ -6,7 +6,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from cluster.erasure import find_known
 from cluster.forgetting import DancerInTraining, Report, forget
+from cluster.mlflow_client import tracking_uri
 from cluster.spool import Spool
 from cluster.storage import NameInvalid
 from cluster.tracking import spool_folder
@@ -60,4 +62,5 @@ def test_on_one_machine_nothing_stays_in_any_file(tmp_path: Path, monkeypatch: p
     assert forget("anna", storage, remove=True).removed
     assert [name for name, data in everything(storage).items() if b"anna" in data or "anna" in name] == []
     assert not list(Path(storage).rglob("*anna*"))
+    assert find_known(tracking_uri(storage), "anna").deleted == []
     assert forget("ben", storage, remove=False).found["versions"] == ["dancer-ben, version 1"]

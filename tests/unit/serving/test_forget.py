@@ -56,6 +56,28 @@ def test_renders_of_a_dancer_go_whatever_they_are_at(
     assert not any(forget(records, settings, "ann", really=True).values())
 
 
+def test_who_works_on_it_stops_before_its_files_go(
+    records: Records, claims: Claims, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask(records, settings, "dancer-ann", "f", "a.mp4")
+    running = claims.claim(60)
+    assert running is not None
+    stopped: list[bool] = []
+
+    def killed(*_: object) -> None:
+        row = records.get(running[0].render_id)
+        stopped.append(row is not None and row.state == "cancelled")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(places.works(settings.storage)), "delete_folder", killed)
+        with pytest.raises(KeyboardInterrupt):
+            forget(records, settings, "ann", really=True)
+    assert stopped == [True]
+    assert len(forget(records, settings, "ann", really=True)["renders"]) == 1
+    assert not any(forget(records, settings, "ann", really=True).values())
+
+
 def test_a_chunk_that_comes_after_all_is_swept(records: Records, settings: Settings) -> None:
     ask(records, settings, "dancer-ann", "f", "a.mp4")
     kept = ask(records, settings, "dancer-ben", "h", "b.mp4")
