@@ -161,7 +161,8 @@ class Fleet:
             for entry in store.list():
                 store.download(entry.name, folder / entry.name)
             made = load_bundle(folder).dancer.provenance
-            going.run.dataset(made.video, made.video_sha256, made.poses_fingerprint)
+            # Datasets stay in MLflow whatever is deleted: named by their content, not by a person.
+            going.run.dataset(f"video-{made.video_sha256[:12]}", made.video_sha256, made.poses_fingerprint)
             measured = {f"held_out_{name}": value for name, value in trained.metrics.items() if math.isfinite(value)}
             going.run.metrics([{"step": trained.steps, **measured}])
             version = going.run.register(folder, trained.key, trained.metrics, told, WAIT_FOR_VERSION_S)

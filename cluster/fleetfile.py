@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from cluster.room import Need
 from cluster.storage import open_storage, split_uri
@@ -22,6 +22,9 @@ from dancedist.errors import DancedistError
 from dancedist.recipe import PRESETS, Recipe, load_recipe, merged
 
 THREADS = 16
+NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+# What else lies in a storage, beside the targets' folders.
+NOT_NAMES = frozenset({"first", "mlflow", "poses", "renders"})
 _OTHERWISE = {"preset": PRESETS[0], "workers": 1, "cpus": 1.0, "gpus": 0.0}
 
 
@@ -57,8 +60,14 @@ class _Settings(_Table):
     gpus: float | None = Field(None, ge=0)
 
 
+def _not_taken(name: str) -> str:
+    if name.lower() in NOT_NAMES:
+        raise ValueError(f"is a folder of the storage, as are {', '.join(sorted(NOT_NAMES))}")
+    return name
+
+
 class _TargetTable(_Settings):
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    name: Annotated[str, Field(pattern=f"^{NAME}$"), AfterValidator(_not_taken)]
     videos: Annotated[list[str], BeforeValidator(_several)] = Field(min_length=1)
     consent: Consent | None = None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from cluster.storage import (
@@ -75,6 +76,12 @@ class FolderStorage(Storage):
         with local_errors(path):
             if _entry(name, path):
                 path.unlink(missing_ok=True)
+
+    def delete_folder(self, name: str) -> None:
+        """See Storage. Unfinished files and the folder itself go too."""
+        path = self._path(name)
+        with local_errors(path), suppress(FileNotFoundError):
+            shutil.rmtree(path)
 
     def _path(self, name: str) -> Path:
         return self.root / checked_name(name)

@@ -17,7 +17,9 @@ from cluster.storage import local_errors
 from dancedist.files import published
 
 KEY_TAG = "dancedist.key"
-_PARENT_TAG = "mlflow.parentRunId"
+# Of a fleet's run: its targets and their videos.
+FLEET_FILE = "fleet.json"
+PARENT_TAG = "mlflow.parentRunId"
 # MLflow's own limits.
 METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100
 
@@ -114,7 +116,7 @@ class Runs:
         record = read_run(self._folder, key)
         tags = {**record.tags, KEY_TAG: key}
         if record.parent is not None:
-            tags[_PARENT_TAG] = self.id_of(record.parent)
+            tags[PARENT_TAG] = self.id_of(record.parent)
         made = self._client.create_run(self._experiment_id, record.started_ms, tags, record.name)
         return str(made.info.run_id)
 

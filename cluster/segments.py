@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from cluster.cache import fetched
 from cluster.faults import Fault, OutputUnavailable
+from cluster.footage import segments_mark
 from cluster.inputs import Listed
 from cluster.storage import Storage, StorageUnavailable, open_storage
 from dancedist.errors import DancedistError, FileInvalid, Notice, VideoTooLarge, VideoUnreadable
@@ -123,6 +124,7 @@ def read(job: Job, listed: Listed) -> list[Segment] | Fault:
         with _output(job) as store:
             done = {entry.name for entry in store.list(f"work/segments/{key}/")}
             store.write(f"work/segments/{key}/film.json", _film_to_json(film))
+            store.write(f"work/segments/{key}/{segments_mark(listed.uri)}", b"")
     except DancedistError as error:
         return Fault.of(error, listed.name, listed.uri)
     grid = segment_grid(film.frames, job.pose.segment_frames)

@@ -103,6 +103,11 @@ class Storage(ABC):
     def delete(self, name: str) -> None:
         """Remove a file; nothing happens where there is none."""
 
+    def delete_folder(self, name: str) -> None:
+        """Remove all files under `name`/; may be broken off and repeated."""
+        for entry in [*self.list(f"{checked_name(name)}/")]:
+            self.delete(entry.name)
+
     def __reduce__(self) -> tuple[object, ...]:
         return partial(open_storage, retry_for_s=self.retry_for_s), (self.uri,)
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 
 from cluster.cache import cache_folder
 from cluster.mlflow_client import TrackingRefused, client_at, experiment_id, local_home, tracking_uri
-from cluster.runs import RunRecord, Runs, flattened, keep_run, mlflow_name, run_key
+from cluster.runs import FLEET_FILE, RunRecord, Runs, flattened, keep_run, mlflow_name, run_key
 from cluster.sender import Sender
 from cluster.spool import Spool
 from cluster.vitals import Vitals
@@ -73,9 +73,15 @@ class Tracking:
         self.sender = Sender(spool, uri, connect)
         self.sender.start()
 
-    def begin_fleet(self, key: str, name: str, params: Mapping[str, Any]) -> FleetRun:
-        """The fleet's run; the same key goes on with it. `params` may be nested; fleet.json has them whole."""
-        run = FleetRun(self, run_key(key), RunRecord(name, flattened(params)), {"fleet.json": params})
+    def begin_fleet(
+        self, key: str, name: str, params: Mapping[str, Any], targets: Mapping[str, Sequence[str]] | None = None
+    ) -> FleetRun:
+        """The fleet's run; the same key goes on with it. `params` may be nested; fleet.json has them whole.
+
+        It alone has the targets and their videos: what is a parameter in MLflow cannot be taken out again.
+        """
+        whole: dict[str, Mapping[str, Any]] = {FLEET_FILE: {**params, "targets": targets or {}}}
+        run = FleetRun(self, run_key(key), RunRecord(name, flattened(params)), whole)
         vitals = Vitals(run.metrics, run.started_s)
         vitals.start()
         self._vitals.append(vitals)

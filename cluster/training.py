@@ -8,13 +8,14 @@ import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from cluster.extraction import run_extraction
 from cluster.faults import Fault
 from cluster.fleet import Fleet, found_done
 from cluster.fleetfile import FleetTarget
+from cluster.footage import note_videos, poses_name
 from cluster.job import TargetJob
 from cluster.policy import Rules
 from cluster.registry import fetch_dancer
@@ -48,6 +49,7 @@ def train_fleet(
         first = None if begin_with is None else _shared_first(begin_with, storage_uri)
         jobs = {t.name: _job(t, storage_uri, first) for t in targets}
         with ThreadPoolExecutor(THREADS) as pool:
+            list(pool.map(lambda t: note_videos(store, t.name, t.videos), targets))
             found = zip(jobs, pool.map(found_done, jobs.values()), strict=True)
             rows = {name: row for name, row in found if row is not None}
         todo = [t for t in targets if t.name not in rows]
@@ -56,8 +58,8 @@ def train_fleet(
             faults = find_poses(todo, jobs)
             # A target without poses is tried without: its own film may be the reason, or what read it.
             several = [(t, _without(jobs[t.name], faults.get(t.name)), faults.get(t.name)) for t in todo]
-            about = {"storage": storage_uri, "targets": {t.name: list(t.videos) for t in targets}}
-            run = tracking.begin_fleet(f"{storage_uri}/{name}", name, about)
+            videos = {t.name: list(t.videos) for t in targets}
+            run = tracking.begin_fleet(f"{storage_uri}/{name}", name, {"storage": storage_uri}, videos)
             fleet = Fleet(several, run, Rules(attempts=attempts, back_off_s=back_off_s))
             rows |= {row.target: row for row in fleet.run()}
             states = {row.state for row in rows.values()}
@@ -77,7 +79,7 @@ def find_poses(targets: Sequence[FleetTarget], jobs: dict[str, TargetJob]) -> di
     faults: dict[str, Fault] = {}
     for folder, several in groups.items():
         users = {
-            _poses_name(uri): (uri, [t.name for t in several if uri in t.videos]) for t in several for uri in t.videos
+            poses_name(uri): (uri, [t.name for t in several if uri in t.videos]) for t in several for uri in t.videos
         }
         with TemporaryDirectory(prefix="dancedist-") as scratch:
             manifest = Path(scratch) / "videos.csv"
@@ -90,7 +92,7 @@ def find_poses(targets: Sequence[FleetTarget], jobs: dict[str, TargetJob]) -> di
 def _job(target: FleetTarget, storage_uri: str, first: str | None) -> TargetJob:
     job = TargetJob(target.name, target.videos, target.recipe, target.need, storage_uri, first=first)
     folder = _poses_folder(job)
-    poses = tuple(f"{folder}/poses/{_poses_name(uri)}.parquet" for uri in target.videos)
+    poses = tuple(f"{folder}/poses/{poses_name(uri)}.parquet" for uri in target.videos)
     return TargetJob(target.name, target.videos, target.recipe, target.need, storage_uri, poses, first)
 
 
@@ -102,11 +104,6 @@ def _poses_folder(job: TargetJob) -> str:
     """Of all targets whose poses are found in the same way."""
     recipe: Recipe = job.recipe
     return f"{job.storage}/poses/{fingerprint(recipe.video, recipe.pose)}"
-
-
-def _poses_name(uri: str) -> str:
-    """Of a video's poses: several targets may be learnt from one video."""
-    return f"{PurePosixPath(uri).stem}-{fingerprint(uri)[:8]}"
 
 
 def _csv(rows: Sequence[tuple[str, str]]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 from sqlalchemy import create_engine, event, insert, text
@@ -38,6 +38,14 @@ class Database:
             # Else of two that read first and write then SQLite would refuse one.
             session.connection(execution_options={"begin": "IMMEDIATE"})
             yield session
+
+    def purge(self) -> None:
+        """Let nothing of what was deleted stay in an SQLite file; Postgres does so in its own time (VACUUM)."""
+        if self._engine.dialect.name == "sqlite":
+            # Not in a transaction, which every other connection begins with.
+            with closing(self._engine.raw_connection()) as connection:
+                for command in ("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
+                    connection.cursor().execute(command)
 
     def close(self) -> None:
         """Leave it."""

@@ -161,17 +161,29 @@ class Records:
                 session.execute(delete(table).where(table.render_id == render_id))
             session.delete(row)
 
+    def of_dancer(self, model: str) -> Sequence[RenderRow]:
+        """Renders of all versions of a dancer, by the name of its model."""
+        with self._database.reading() as session:
+            return session.scalars(select(RenderRow).where(RenderRow.dancer["name"].as_string() == model)).all()
+
     def unneeded(self, source: str, remove: Callable[[], object]) -> None:
         """Call `remove` unless a render has this source, while none can be asked for."""
-        if self._unneeded(source):
+        self._unless(RenderRow.source == source, remove)
+
+    def unknown(self, fingerprint: str, remove: Callable[[], object]) -> None:
+        """Call `remove` unless a render has this fingerprint, while none can be asked for."""
+        self._unless(RenderRow.fingerprint == fingerprint, remove)
+
+    def _unless(self, which: ColumnElement[bool], remove: Callable[[], object]) -> None:
+        if self._none(which):
             with self._database.writing() as session:
                 alone(session)
-                if not _count(session, RenderRow.source == source):
+                if not _count(session, which):
                     remove()
 
-    def _unneeded(self, source: str) -> bool:
+    def _none(self, which: ColumnElement[bool]) -> bool:
         with self._database.reading() as session:
-            return not _count(session, RenderRow.source == source)
+            return not _count(session, which)
 
 
 def new_id() -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
-from cluster.storage import Storage
 from serving import places
 from serving.records import Records
 from serving.settings import Settings
+from serving.tables import RenderRow
 
 
 def sweep(records: Records, settings: Settings) -> int:
@@ -17,8 +17,11 @@ def sweep(records: Records, settings: Settings) -> int:
     """
     old = records.ended_before(settings.retention_s)
     for row in old:
-        records.unpublish(row.fingerprint)
-        records.forget(row.id, partial(_empty, places.work(settings.storage, row.fingerprint)))
+        remove(records, settings, row)
+    # What a replica was still at when its render was removed.
+    works = places.works(settings.storage)
+    for fingerprint in {entry.name.partition("/")[0] for entry in works.list()}:
+        records.unknown(fingerprint, partial(works.delete_folder, fingerprint))
     # Those of requests that were refused too.
     sources = places.sources(settings.storage)
     for entry in sources.list():
@@ -26,6 +29,7 @@ def sweep(records: Records, settings: Settings) -> int:
     return len(old)
 
 
-def _empty(store: Storage) -> None:
-    for entry in store.list():
-        store.delete(entry.name)
+def remove(records: Records, settings: Settings, row: RenderRow) -> None:
+    """All that is known of a render that has ended goes, with the files that no other has."""
+    records.unpublish(row.fingerprint)
+    records.forget(row.id, partial(places.works(settings.storage).delete_folder, row.fingerprint))

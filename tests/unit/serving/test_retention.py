@@ -72,7 +72,7 @@ def test_broken_off_it_leaves_no_record_of_a_film_that_is_gone(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(places.work(settings.storage, "f")), "delete", killed)
+        patch.setattr(type(places.work(settings.storage, "f")), "delete_folder", killed)
         with pytest.raises(KeyboardInterrupt):
             sweep(records, settings)
     assert records.result_of("f") is None and records.get(render_id) is not None
