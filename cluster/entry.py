@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Callable
 
 import typer
 
+from cluster import logs
 from dancedist.errors import DancedistError
 
 
 def run_job(job: Callable[..., None]) -> None:
     """Run a job's function on the command line's arguments; a DancedistError is one line and exit code 1."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("dancedist").setLevel(logging.INFO)
     try:
+        logs.begin()
         typer.run(job)
     except DancedistError as error:
         sys.stderr.write(f"{job.__name__}: {error} [{error.slug}]\n")

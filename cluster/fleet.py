@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,10 +15,12 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from cluster import logs
 from cluster.faults import Fault
 from cluster.fleetfile import FleetTarget
 from cluster.job import Failed, News, TargetJob, Trained, done, training_key
-from cluster.policy import FleetPolicy, GiveUp, Rules, Start, Wait
+from cluster.metrics import FLEET_ATTEMPTS, FLEET_FAILURES, FLEET_TARGETS
+from cluster.policy import PHASES, FleetPolicy, GiveUp, Rules, Start, Wait
 from cluster.room import Node
 from cluster.standing import Row, read_row, write_row
 from cluster.storage import StorageMissing, open_storage
@@ -61,6 +64,10 @@ class _Going:
     steps: int = 0
     last_fault: Fault | None = None
     row: Row | None = None
+
+    def bound(self) -> AbstractContextManager[None]:
+        """For what is logged of it."""
+        return logs.bound(target=self.job.name, attempt=self.attempts)
 
 
 def found_done(job: TargetJob) -> Row | None:
@@ -106,6 +113,7 @@ class Fleet:
         now_s = time.monotonic()
         self._leave(self._policy.set_nodes(_nodes()))
         decisions = self._policy.decide(now_s)
+        self._count()
         for decision in decisions:
             if isinstance(decision, Start):
                 self._start(self._going[decision.name], decision, now_s)
@@ -119,10 +127,13 @@ class Fleet:
             fault, going.fault = going.fault, None
             self._failed(going, Failed(fault, "failed"))
             return
-        log.info("%s: attempt %d", going.job.name, start.attempt)
+        FLEET_ATTEMPTS.inc()
         # Where the policy has it, so that a node that is lost ends what the policy thinks it does.
         going.job = replace(going.job, need=start.need, nodes=tuple(piece.node for piece in start.place))
-        self._running[self._attempt.remote(going.job, self._mailbox)] = going.job.name
+        with going.bound():
+            log.info("%s: attempt %d", going.job.name, start.attempt)
+            ref = self._attempt.remote(going.job, self._mailbox, logs.ids())
+        self._running[ref] = going.job.name
 
     def _wait(self) -> None:
         ready, _ = ray.wait([*self._running], timeout=LOOK_EVERY_S) if self._running else ([], None)
@@ -143,7 +154,9 @@ class Fleet:
 
     def _failed(self, going: _Going, failed: Failed) -> None:
         going.last_fault = failed.fault
-        log.warning("warning: %s: %s [%s]", going.job.name, failed.fault.message, failed.fault.slug)
+        FLEET_FAILURES.inc(1, {"cause": failed.cause})
+        with going.bound():
+            log.warning("warning: %s: %s [%s]", going.job.name, failed.fault.message, failed.fault.slug)
         share = 1 - going.step / going.steps if going.steps else 1.0
         size = _size(going.job) * share
         self._policy.failed(going.job.name, failed.cause, time.monotonic(), failed.fault.message, size)
@@ -183,7 +196,10 @@ class Fleet:
         """End attempts whose nodes are gone; the policy starts them anew, from their last checkpoints."""
         names = {*lost}
         for ref in [ref for ref, name in self._running.items() if name in names]:
-            log.warning("warning: %s: a node was lost", self._running.pop(ref))
+            FLEET_FAILURES.inc(1, {"cause": "node lost"})
+            going = self._going[self._running.pop(ref)]
+            with going.bound():
+                log.warning("warning: %s: a node was lost", going.job.name)
             ray.cancel(ref, force=True)
 
     def _stop(self) -> None:
@@ -211,6 +227,12 @@ class Fleet:
                     path.write_bytes(data)
                     going.run.picture(path, f"pictures/{name}")
 
+    def _count(self) -> None:
+        """For Prometheus; always all of them, as Ray forgets a gauge that is silent for 20 s."""
+        phases = [*self._policy.phases.values()]
+        for phase in PHASES:
+            FLEET_TARGETS.set(phases.count(phase), {"state": phase})
+
     def _tell(self) -> None:
         if time.monotonic() - self._told_s < TELL_EVERY_S:
             return
@@ -227,11 +249,13 @@ def _progress(going: _Going) -> str:
     return f"{going.job.name} {going.step}/{going.steps or '?'}{measured}"
 
 
-def _fit(job: TargetJob, mailbox: ray.actor.ActorHandle) -> Trained | Failed:
+def _fit(job: TargetJob, mailbox: ray.actor.ActorHandle, ids: logs.Ids) -> Trained | Failed:
     # torch and DeepSpeed, which the driver does without.
     from cluster.trainer import fit_target
 
-    return fit_target(job, mailbox)
+    logs.begin()
+    with logs.bound(**ids):
+        return fit_target(job, mailbox)
 
 
 def _result(ref: ray.ObjectRef, job: TargetJob) -> Trained | Failed:

@@ -8,11 +8,12 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from cluster.room import Need, Node, Place, Room
 
 Phase = Literal["waiting", "running", "done", "given up"]
+PHASES: tuple[Phase, ...] = get_args(Phase)
 # What a failure says of the next try: nothing, that the share of a GPU was too small, or that it was not its fault.
 Cause = Literal["failed", "out of memory", "node lost"]
 

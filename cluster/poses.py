@@ -17,9 +17,10 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from cluster import logs
 from cluster.faults import Fault, Unexpected, WorkerLost, WorkersUnfit
 from cluster.inputs import Listed
-from cluster.metrics import count_error, count_seconds, count_segment
+from cluster.metrics import POSES_FAULTS, POSES_FRAMES, POSES_SECONDS
 from cluster.pool import WorkerPool
 from cluster.segments import Detector, Job, Joined, Looked, Segment, join, look, read
 from cluster.session import asked_for, room_for
@@ -119,7 +120,7 @@ def join_videos(job: Job, videos: Iterable[Segment | Fault | None]) -> Generator
 
     for found in videos:
         if isinstance(found, Fault):
-            count_error(found.slug)
+            POSES_FAULTS.inc(1, {"slug": found.slug})
             yield found
         elif found is not None:
             waiting.append(found)
@@ -192,6 +193,7 @@ class _PeopleWorker:
 
     def ready(self) -> None:
         """Load the networks, and what speaks to the store."""
+        logs.begin()
         open_storage(self._job.output)
         pose, means = self._job.pose, self._job.means
         settings = {"threads": self._job.extraction.worker_threads, "backend": means.backend}
@@ -201,18 +203,25 @@ class _PeopleWorker:
 
     def do(self, segment: Segment) -> Looked | Fault:
         """Look at one segment."""
-        found = look(self._job, self._detector, segment)
+        with logs.bound(video=segment.name):
+            found = look(self._job, self._detector, segment)
         if isinstance(found, Looked):
-            frames = segment.stop_frame - segment.start_frame
-            count_segment(frames, {"decode": found.decode_s, "detect": found.detect_s, "write": found.write_s})
+            POSES_FRAMES.inc(segment.stop_frame - segment.start_frame)
+            _count_seconds(decode=found.decode_s, detect=found.detect_s, write=found.write_s)
         return found
 
 
 def _join(job: Job, segment: Segment) -> Joined | Fault:
     found = join(job, segment)
     if isinstance(found, Joined):
-        count_seconds({"join": found.join_s})
+        _count_seconds(join=found.join_s)
     return found
+
+
+def _count_seconds(**spent_s: float) -> None:
+    for stage, seconds in spent_s.items():
+        if seconds > 0:
+            POSES_SECONDS.inc(seconds, {"stage": stage})
 
 
 def _joined(joining: dict[ray.ObjectRef, Segment], timeout_s: float) -> Iterator[Joined | Fault]:
@@ -228,5 +237,5 @@ def _joined(joining: dict[ray.ObjectRef, Segment], timeout_s: float) -> Iterator
         except RayError as error:
             found = Fault.of(WorkerLost("every process that joins it dies", got=str(error)), video.name, video.uri)
         if isinstance(found, Fault):
-            count_error(found.slug)
+            POSES_FAULTS.inc(1, {"slug": found.slug})
         yield found

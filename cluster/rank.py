@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import resource
 import shutil
@@ -18,10 +19,11 @@ from numpy.typing import NDArray
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
+from cluster import logs
 from cluster.cache import cache_folder, fetched, held, sweep
 from cluster.faults import Fault, OutOfMemory, Unexpected
 from cluster.job import Failed, TargetJob
-from cluster.reports import REPORT, ReportedCheckpoints, Reporter, publish, redraw
+from cluster.reports import REPORT, ReportedCheckpoints, Reporter, StepCounter, publish, redraw
 from cluster.room import Need
 from cluster.storage import StorageMissing, open_storage, split_uri
 from dancedist.bundle import Bundle, load_bundle, record_metrics
@@ -43,6 +45,8 @@ from dancedist.training.target import (
 )
 from dancedist.weights import ensure
 
+log = logging.getLogger("dancedist")
+
 
 class RankFailed(Exception):
     """Raised for what would only happen again: `failed` says what it was."""
@@ -55,13 +59,15 @@ class RankFailed(Exception):
 def train_rank(config: dict[str, Any]) -> None:
     """Train `job` as one of its ranks; rank 0 leaves the bundle in its place. Raises RankFailed."""
     job: TargetJob = config["job"]
-    try:
-        _train(job, config["key"], config["tell"])
-    except Exception as error:
-        failed = _own_failure(error, job)
-        if failed is None:
-            raise
-        raise RankFailed(failed) from error
+    logs.begin()
+    with logs.bound(**config["ids"], rank=ray.train.get_context().get_world_rank()):
+        try:
+            _train(job, config["key"], config["tell"])
+        except Exception as error:
+            failed = _own_failure(error, job)
+            if failed is None:
+                raise
+            raise RankFailed(failed) from error
 
 
 def _own_failure(error: Exception, job: TargetJob) -> Failed | None:
@@ -97,6 +103,7 @@ def _train_in(work: Path, job: TargetJob, key: str, tell: ActorHandle | None) ->
     fingerprint = training_fingerprint(target, job.recipe, first)
     folder = work / f"rank-{rank}"
     folder.mkdir(parents=True, exist_ok=True)
+    checkpoints = ReportedCheckpoints(folder)
     trainer = Trainer(
         target.data,
         job.recipe,
@@ -105,13 +112,21 @@ def _train_in(work: Path, job: TargetJob, key: str, tell: ActorHandle | None) ->
         backdrop,
         engine=_engine(job, world),
         ranks=Ranks(rank, world, _mean) if world > 1 else Ranks(),
-        checkpoints=ReportedCheckpoints(folder),
+        checkpoints=checkpoints,
         first=first_weights(first, job.recipe),
     )
+    log.info("%s: rank %d of %d begins at step %d of %d", job.name, rank, world, trainer.step, trainer.steps)
     here = (ray.util.get_node_ip_address(), os.getpid())
     reporter = Reporter(trainer, job.name, tuple(_of_all(here, world)), tell if rank == 0 else None)
+    counter = StepCounter(trainer, checkpoints)
+
+    def advance(steps: int) -> None:
+        reporter.advance(steps)
+        if rank == 0:
+            counter.advance(steps)
+
     try:
-        trainer.run(reporter.advance)
+        trainer.run(advance)
     finally:
         reporter.tell()
     peaks = _of_all(_peaks(), world)

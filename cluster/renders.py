@@ -12,9 +12,11 @@ from typing import Any, TypeVar
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
+from cluster import logs
 from cluster.chunks import ChunkOrder, StoredChunk, fetch_clip
 from cluster.faults import Fault, WorkerLost
 from cluster.inputs import Listed
+from cluster.metrics import RENDERS_SEAM_DB, RENDERS_SEAMS_WIDENED, RENDERS_WORKERS_LOST
 from cluster.segments import Job, Looked, Segment, join, read
 from dancedist.pose.sequence import PoseSequence
 from dancedist.render.clip import Clip
@@ -46,6 +48,7 @@ async def persistent(work: Callable[[T], Awaitable[U | Fault]], order: T, name: 
         try:
             answer = await work(order)
         except (RayError, RayServeException, TimeoutError) as error:
+            RENDERS_WORKERS_LOST.inc()
             last = (str(error).strip().splitlines() or [""])[-1] or type(error).__name__
             log.warning("warning: %s: a worker was lost: %s", name, last)
             await asyncio.sleep(wait_s)
@@ -121,7 +124,8 @@ async def rendered(
 
     async def one(order: ChunkOrder) -> StoredChunk:
         async with room:
-            return await persistent(render, order, f"chunk {order.number}")
+            with logs.bound(chunk=order.number):
+                return await persistent(render, order, f"chunk {order.number}")
 
     async def fetched(stored: StoredChunk) -> tuple[StoredChunk, Clip]:
         return stored, await asyncio.to_thread(fetch_clip, plan.order.place, stored, folder)
@@ -134,8 +138,12 @@ async def rendered(
             now = await fetched(known[i] if i in known else await tasks[i])
             seam = None if before is None else _seam(poses, before, now)
             while before is not None and seam is not None and seam.shows:
-                now = await fetched(await one(_better(plan, i, chunk, now[0], before[0])))
+                better = _better(plan, i, chunk, now[0], before[0])
+                RENDERS_SEAMS_WIDENED.inc(1, {"how": "faded" if better.fade_from else "warmed longer"})
+                now = await fetched(await one(better))
                 seam = _seam(poses, before, now)
+            if seam is not None:
+                RENDERS_SEAM_DB.observe(seam.psnr_db)
             yield *now, seam
             before = now
     finally:

@@ -1,4 +1,4 @@
-"""What a worker of Ray Train says: checkpoints to Ray Train, news to whoever keeps the books, the bundle at the end."""
+"""What a worker of Ray Train says: checkpoints to it, news to who keeps the books, figures, the bundle at the end."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ray.actor import ActorHandle
 from ray.train import Checkpoint
 
 from cluster.job import News, TargetJob, Trained
+from cluster.metrics import TRAINING_CHECKPOINT, TRAINING_SECONDS, TRAINING_STEPS
 from cluster.storage import open_storage
 from dancedist.training.loop import LOG, Trainer
 from dancedist.training.pictures import plot_losses
@@ -31,6 +32,7 @@ class ReportedCheckpoints:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.saved_at_s: float | None = None
 
     def load(self, take: Callable[[Path], bool]) -> bool:
         """See Checkpoints."""
@@ -46,6 +48,7 @@ class ReportedCheckpoints:
             write(Path(part))
             name = f"step_{step:06d}"
             ray.train.report({"step": step}, Checkpoint.from_directory(part), checkpoint_dir_name=name)
+        self.saved_at_s = time.time()
 
 
 class Reporter:
@@ -90,6 +93,24 @@ class Reporter:
         new = {path: when for path, when in written.items() if self._seen.get(path.name) != when}
         self._seen |= {path.name: when for path, when in new.items()}
         return {path.name: path.read_bytes() for path in new}
+
+
+class StepCounter:
+    """Counts for Prometheus what one process trains."""
+
+    def __init__(self, trainer: Trainer, checkpoints: ReportedCheckpoints) -> None:
+        self._trainer, self._checkpoints = trainer, checkpoints
+        self._steps, self._seconds = trainer.step, trainer.state.seconds
+
+    def advance(self, _steps: int) -> None:
+        """After a step."""
+        trainer, stage = self._trainer, {"stage": self._trainer.name}
+        if (steps := trainer.step - self._steps) > 0:
+            TRAINING_STEPS.inc(steps, stage)
+            TRAINING_SECONDS.inc(max(trainer.state.seconds - self._seconds, 1e-9), stage)
+        self._steps, self._seconds = trainer.step, trainer.state.seconds
+        # Again and again: Ray forgets a gauge that is silent for 20 s.
+        TRAINING_CHECKPOINT.set(self._checkpoints.saved_at_s)
 
 
 def last_losses(log: Path) -> dict[str, float]:

@@ -13,6 +13,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.config import LoggingConfig
 from ray.util.placement_group import NODE_ID_LABEL_KEY
 
+from cluster import logs
 from cluster.arrow import arrow_filesystem
 from cluster.cache import fetched_now
 from cluster.faults import Fault, WorkerLost
@@ -101,7 +102,8 @@ def _run(job: TargetJob, key: str, tell: ActorHandle | None) -> None:
         worker_runtime_env={} if need.gpus else {"env_vars": {"CUDA_VISIBLE_DEVICES": ""}},
         logging_config=LoggingConfig(log_level="WARNING"),
     )
-    config, torch_config = {"job": job, "key": key, "tell": tell}, TorchConfig(timeout_s=RANKS_WAIT_S)
+    config = {"job": job, "key": key, "tell": tell, "ids": logs.ids()}
+    torch_config = TorchConfig(timeout_s=RANKS_WAIT_S)
     try:
         TorchTrainer(
             train_rank, train_loop_config=config, scaling_config=workers, run_config=run, torch_config=torch_config

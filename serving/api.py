@@ -18,7 +18,7 @@ from fastapi.staticfiles import StaticFiles
 from dancedist import __version__
 from serving.callers import TheCaller, TheService
 from serving.dancers import DancerView
-from serving.health import check, metrics_text
+from serving.health import check, metrics_text, needs
 from serving.openapi import describe
 from serving.problems import add_handlers, documented
 from serving.renders import renders
@@ -89,7 +89,7 @@ async def alive() -> str:
 @_health.get("/readyz", responses=documented(503))
 async def ready(service: TheService) -> dict[str, str]:
     """Whether it can work: records, storage and registry."""
-    return await asyncio.to_thread(check, service)
+    return await asyncio.to_thread(check, needs(service.records, service.dancers, service.settings))
 
 
 @_health.get("/metrics", response_class=PlainTextResponse, responses=documented(401, 403, 503))

@@ -8,6 +8,7 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
+from cluster import logs
 from cluster.session import alive_nodes
 from cluster.settings import Ray
 from serving.api import build_api
@@ -39,6 +40,7 @@ def build(settings: Settings) -> Application:
 
     # Serve takes a plain function for one that builds the application in the replica.
     def made() -> FastAPI:
+        logs.begin()
         settings.require_shared(alive_nodes())
         return build_api(settings)
 

@@ -9,13 +9,17 @@ from contextlib import suppress
 from ray.serve.handle import DeploymentHandle
 from sqlalchemy.exc import SQLAlchemyError
 
+from cluster import logs
 from cluster.faults import Fault, Unexpected, WorkerLost
+from cluster.metrics import RENDERS_FAILURES, RENDERS_TAKEOVERS
 from cluster.renders import Failed
 from cluster.session import alive_nodes
 from dancedist.errors import DancedistError
 from serving.claims import MAX_ATTEMPTS, Claim, Superseded
+from serving.dancers import Dancers
 from serving.database import Database
 from serving.filming import film
+from serving.health import needs, watch
 from serving.problems import problem_of
 from serving.retention import sweep
 from serving.settings import Settings
@@ -24,19 +28,22 @@ from serving.tables import RenderRow
 from serving.webhooks import call_next
 
 log = logging.getLogger("dancedist")
-LOOK_EVERY_S, SWEEP_EVERY_S, CALL_EVERY_S = 0.3, 600.0, 1.0
+LOOK_EVERY_S, SWEEP_EVERY_S, CALL_EVERY_S, WATCH_EVERY_S = 0.3, 600.0, 1.0, 10.0
 
 
 class Director:
     """Several may work on the same records: a render is one's alone as long as its lease lasts."""
 
     def __init__(self, settings: Settings, renderer: DeploymentHandle) -> None:
+        logs.begin()
         settings.require_shared(alive_nodes())
         self._settings = settings
         self._studio = Studio(settings, Database(settings.database), renderer)
+        dancers = Dancers(settings.storage, without_consent=settings.without_consent)
+        self._needs = needs(self._studio.records, dancers, settings)
         self._running: set[asyncio.Task[None]] = set()
         # Serve makes a deployment in the event loop that it runs in.
-        loops = (self._direct(), self._sweep(), self._call_back())
+        loops = (self._direct(), self._sweep(), self._call_back(), self._watch())
         self._loops = [asyncio.ensure_future(loop) for loop in loops]
 
     def check_health(self) -> None:
@@ -63,7 +70,13 @@ class Director:
 
     async def _work(self, claim: Claim, row: RenderRow) -> None:
         """One attempt at a render, for as long as it is ours."""
+        with logs.bound(render=claim.render_id, attempt=claim.attempt):
+            await self._attempt(claim, row)
+
+    async def _attempt(self, claim: Claim, row: RenderRow) -> None:
         log.info("render %s: attempt %d", claim.render_id, claim.attempt)
+        if claim.attempt > 1:
+            RENDERS_TAKEOVERS.inc()
         work = asyncio.create_task(film(self._studio, claim, row))
         keeping = asyncio.create_task(self._keep(claim))
         try:
@@ -109,6 +122,7 @@ class Director:
         problem = problem_of(fault).model_dump(exclude_none=True)
         with suppress(Superseded):
             await asyncio.to_thread(self._studio.claims.fail, claim, problem)
+            RENDERS_FAILURES.inc(1, {"slug": fault.slug})
         await self._studio.ended(claim.render_id)
 
     async def _sweep(self) -> None:
@@ -118,6 +132,11 @@ class Director:
             except (SQLAlchemyError, DancedistError) as error:
                 log.warning("warning: what is old could not be removed: %s", error)
             await asyncio.sleep(SWEEP_EVERY_S)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.to_thread(watch, self._needs)
+            await asyncio.sleep(WATCH_EVERY_S)
 
     async def _call_back(self) -> None:
         secret = self._settings.webhook_secret

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable
 from dataclasses import asdict
@@ -11,10 +12,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
+from cluster import logs
 from cluster.cache import fetched
 from cluster.chunks import POSES, ChunkOrder, StoredChunk
 from cluster.faults import Fault
 from cluster.inputs import Listed
+from cluster.metrics import RENDERS_STAGE_SECONDS
 from cluster.renders import Plan, find_poses, rendered
 from cluster.segments import Job, Looked, Segment, upload_poses
 from cluster.storage import Storage
@@ -32,6 +35,7 @@ from serving.claims import Claim
 from serving.studio import Studio
 from serving.tables import RenderRow
 
+log = logging.getLogger("dancedist")
 T = TypeVar("T")
 _NAME = "source"
 
@@ -68,7 +72,9 @@ class _Take:
         began_s = time.monotonic()
         await self._note("stage", {"stage": stage}, stage=stage)
         done = await work
-        self._timings_s[stage] = round(time.monotonic() - began_s, 2)
+        spent_s = time.monotonic() - began_s
+        RENDERS_STAGE_SECONDS.inc(spent_s, {"stage": stage})
+        self._timings_s[stage] = round(spent_s, 2)
         await self._note(timings_s=dict(self._timings_s))
         return done
 
@@ -84,7 +90,7 @@ class _Take:
             job = Job(self._store.uri, limits, recipe.pose, recipe.extraction, means)
 
             async def look(segment: Segment) -> Looked | Fault:
-                return await self._asked(self._studio.renderer.look.remote(job, segment))
+                return await self._asked(self._studio.renderer.look.remote(job, segment, logs.ids()))
 
             async def tell(done: int, frames: int) -> None:
                 await self._note(frames_done=done, frames_total=frames)
@@ -109,13 +115,16 @@ class _Take:
         handle = self._studio.renderer.options(multiplexed_model_id=dancer)
 
         async def render(order: ChunkOrder) -> StoredChunk | Fault:
-            return await self._asked(handle.render.remote(dancer, self._row.id, order))
+            return await self._asked(handle.render.remote(dancer, self._row.id, order, logs.ids()))
 
         async for chunk, clip, seam in rendered(Plan(order, planned), poses, known, render, scratch):
             path = scratch / f"{chunk.number}.mp4"
             await asyncio.to_thread(path.write_bytes, clip.film)
             parts.append((path, clip.frames))
             done += clip.frames
+            with logs.bound(chunk=chunk.number):
+                told_seam = "no seam" if seam is None else f"seam of {seam.psnr_db:.1f} dB"
+                log.info("chunk %d: %d frames, %s", chunk.number, clip.frames, told_seam)
             told = {**asdict(chunk), "seam": None if seam is None else asdict(seam)}
             await asyncio.to_thread(self._studio.claims.note_chunk, self._claim, chunk.number, told)
             await self._note(frames_done=done)

@@ -2,31 +2,60 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from collections.abc import Callable
 
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from sqlalchemy.exc import SQLAlchemyError
+
+from cluster.metrics import RENDERS_OLDEST_WAITING, RENDERS_READY, RENDERS_RECORDS
+from cluster.storage import open_storage
+from dancedist.errors import DancedistError
 from serving.dancers import Dancers
 from serving.records import Records
-from serving.service import Service
+from serving.settings import Settings
 from serving.tables import ENDED, OPEN
 
 _MARK = "renders/ready"
+# What a render needs, each with what asks it: it answers in words, or raises.
+Needs = dict[str, Callable[[], str]]
 
 
-def check(service: Service) -> dict[str, str]:
-    """Ask everything that a render needs. Raises StorageUnavailable, RegistryUnavailable, SQLAlchemyError."""
-    waiting = service.records.count("queued")
-    service.store.write(_MARK, b"")
-    dancers: Dancers = service.dancers
-    found = len(dancers.list())
-    return {"records": f"{waiting} renders wait", "storage": service.store.uri, "registry": f"{found} versions"}
+def needs(records: Records, dancers: Dancers, settings: Settings) -> Needs:
+    """They raise StorageUnavailable, RegistryUnavailable, SQLAlchemyError."""
+
+    def storage() -> str:
+        store = open_storage(settings.storage)
+        store.write(_MARK, b"")
+        return store.uri
+
+    return {
+        "records": lambda: f"{records.count('queued')} renders wait",
+        "storage": storage,
+        "registry": lambda: f"{len(dancers.list())} versions",
+    }
+
+
+def check(needed: Needs) -> dict[str, str]:
+    """Ask everything that a render needs. Raises what they do."""
+    return {need: ask() for need, ask in needed.items()}
+
+
+def watch(needed: Needs) -> None:
+    """Tell Prometheus of each whether it answers."""
+    for need, ask in needed.items():
+        try:
+            ask()
+        except (DancedistError, SQLAlchemyError):
+            RENDERS_READY.set(0, {"need": need})
+        else:
+            RENDERS_READY.set(1, {"need": need})
 
 
 def metrics_text(records: Records) -> str:
     """In Prometheus' text format. What the replicas measure is on Ray's own pages."""
     registry = CollectorRegistry()
-    states = Gauge("dancedist_renders", "Renders by state", ["state"], registry=registry)
+    states = Gauge(*RENDERS_RECORDS, registry=registry)
     for state in (*OPEN, *ENDED):
         states.labels(state).set(records.count(state))
-    oldest = Gauge("dancedist_renders_oldest_waiting_seconds", "Since the oldest in the queue came", registry=registry)
-    oldest.set(records.oldest_waiting_s())
+    Gauge(*RENDERS_OLDEST_WAITING, registry=registry).set(records.oldest_waiting_s())
     return generate_latest(registry).decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -12,8 +13,10 @@ import cv2
 import torch
 from ray import serve
 
+from cluster import logs
 from cluster.chunks import ChunkOrder, StoredChunk, carry_out
 from cluster.faults import Fault, OutOfMemory
+from cluster.metrics import RENDERS_CHUNK_SECONDS, RENDERS_FRAMES
 from cluster.registry import fetch_dancer
 from cluster.segments import Job, Looked, Segment, look
 from cluster.session import alive_nodes
@@ -25,6 +28,7 @@ from serving.database import Database
 from serving.frames import Frames
 from serving.settings import Settings
 
+log = logging.getLogger("dancedist")
 # Dancers that one replica keeps.
 DANCERS = 4
 # A chunk that comes so shortly after another is rendered with it.
@@ -35,6 +39,7 @@ class Renderer:
     """Its methods answer with a Fault for what is the user's to mend; what they raise is tried elsewhere."""
 
     def __init__(self, settings: Settings) -> None:
+        logs.begin()
         settings.require_shared(alive_nodes())
         threads = max(1, int(settings.replica_cpus))
         torch.set_num_threads(threads)
@@ -48,14 +53,19 @@ class Renderer:
         self._looking = asyncio.Lock()
         self._render.set_max_batch_size(settings.lockstep)
 
-    async def look(self, job: Job, segment: Segment) -> Looked | Fault:
+    async def look(self, job: Job, segment: Segment, ids: logs.Ids) -> Looked | Fault:
         """Find everybody in a segment of a source, one after another: a detector has one stream."""
         async with self._looking:
-            return await asyncio.to_thread(lambda: look(job, self._detector(job.pose), segment))
+            with logs.bound(**ids):
+                return await asyncio.to_thread(lambda: look(job, self._detector(job.pose), segment))
 
-    async def render(self, dancer: str, render_id: str, order: ChunkOrder) -> StoredChunk | Fault:
-        """Render a chunk with a version of a dancer, beside others of the same."""
-        return await self._render(dancer, render_id, order)
+    async def render(self, dancer: str, render_id: str, order: ChunkOrder, ids: logs.Ids) -> StoredChunk | Fault:
+        """Render a chunk with a version of a dancer, beside others of the same; `ids` are for the log."""
+        answer = await self._render(dancer, render_id, order)
+        # Each by itself: what is rendered in lockstep is logged for no one of them.
+        with logs.bound(**ids):
+            _told(answer)
+        return answer
 
     @serve.batch(max_batch_size=1, batch_wait_timeout_s=WAIT_FOR_OTHERS_S)
     async def _render(
@@ -100,3 +110,16 @@ class Renderer:
         return lambda order, frame, picture: self._frames.show(
             ids[order.place, order.number], order.number, frame, picture
         )
+
+
+def _told(answer: StoredChunk | Fault) -> None:
+    """Count and log what became of an order."""
+    if isinstance(answer, Fault):
+        log.warning("warning: %s [%s]", answer.message, answer.slug)
+        return
+    frames = answer.stop - answer.start
+    log.info("chunk %d: %d frames in %.1f s", answer.number, frames, answer.seconds)
+    # What was found took no time.
+    if answer.seconds > 0:
+        RENDERS_FRAMES.inc(frames)
+        RENDERS_CHUNK_SECONDS.observe(answer.seconds)

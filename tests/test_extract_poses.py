@@ -383,7 +383,7 @@ def test_metrics_are_served(nodes: Nodes | OneHost, films: Path, tmp_path: Path)
         process = nodes.run(["python", "-c", ask], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         served += process.communicate(timeout=60)[0]
     assert job.wait()[0] == 3
-    for name in ("frames", "segments", "seconds"):
-        assert f"ray_dancedist_{name}" in served
+    for name in ("frames", "seconds"):
+        assert f"ray_dancedist_poses_{name}_total" in served
     assert 'stage="decode"' in served
     assert 'slug="video-unreadable"' in served

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -34,7 +36,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
     """`ray start --head` with two cores."""
     if (why := available()) is not None:
         pytest.skip(why)
-    env = CACHE | {"DANCEDIST_CACHE": str(tmp_path_factory.mktemp("cache"))}
+    env = CACHE | {"DANCEDIST_CACHE": str(tmp_path_factory.mktemp("cache")), "RAY_metrics_report_interval_ms": "1000"}
     with Nodes(0, head_cpus=2, memory=4096 * MB, env=env) as head:
         yield head
 
@@ -72,6 +74,22 @@ def submit(node: Nodes, *args: str | Path) -> tuple[int, str]:
     return process.returncode, said
 
 
+def counted(node: Nodes) -> set[str]:
+    """Sums over all processes of what the node serves, without Ray's own labels."""
+    ask = (
+        "import json, urllib.request\n"
+        "places = json.load(open('/tmp/ray/prom_metrics_service_discovery.json'))\n"
+        "for place in {t for listed in places for t in listed['targets']}:\n"
+        "    print(urllib.request.urlopen(f'http://{place}/metrics', timeout=10).read().decode())"
+    )
+    served, _ = node.run(["python", "-c", ask], stdout=subprocess.PIPE, text=True).communicate(timeout=60)
+    sums: dict[str, float] = defaultdict(float)
+    for name, labels, value in re.findall(r"^ray_dancedist_(\w+_total)\{(.*)\} (\S+)$", served, re.M):
+        own = ",".join(re.findall(r'(?:stage|cause)="[^"]*"', labels))
+        sums[f"{name}{{{own}}}" if own else name] += float(value)
+    return {f"{name} {value:.0f}" for name, value in sums.items()}
+
+
 def rows(storage: Path, name: str) -> dict[str, dict[str, Any]]:
     return {row["target"]: row for row in json.loads((storage / f"{name}.json").read_text())}
 
@@ -81,6 +99,10 @@ def test_a_fleet_and_a_broken_video(node: Nodes, fleet: Path, tmp_path: Path) ->
     code, said = submit(node, *args, "--attempts", "2")
     assert code != 0
     assert "failed with exit code 3" in said
+    assert counted(node) >= {
+        'training_steps_total{stage="global"} 48', 'training_steps_total{stage="face"} 12',
+        'fleet_attempts_total 4', 'fleet_failures_total{cause="failed"} 2',
+    }  # fmt: skip
     told = rows(tmp_path, "fleet-20")
     assert {name: row["state"] for name, row in told.items()} == dict.fromkeys(SCENES, "done") | {"dora": "failed"}
     assert (told["dora"]["slug"], told["dora"]["attempts"]) == ("video-unreadable", 2)

@@ -44,5 +44,9 @@ def served(postgres: PostgresServer, dancer: Path, tmp_path_factory: pytest.Temp
         storage=str(storage), database=postgres.url("renders"), lease_s=LEASE_S, directors=2, max_queue=QUEUE,
         max_per_key=100_000,
     )  # fmt: skip
-    with Served(settings) as service:
-        yield service
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DANCEDIST_LOG", "json")
+        # Of what is counted, every second instead of every ten.
+        patch.setenv("RAY_metrics_report_interval_ms", "1000")
+        with Served(settings) as service:
+            yield service

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -70,6 +71,22 @@ class Served:
             assert time.monotonic() < give_up_s, told
             time.sleep(0.2)
         return told
+
+    def figures(self) -> list[str]:
+        """Where Ray's nodes serve theirs, as host:port."""
+        return [f"{n['NodeManagerAddress']}:{n['MetricsExportPort']}" for n in ray.nodes() if n["Alive"]]
+
+    def counted(self, name: str) -> float:
+        """The sum of a figure over all processes, as they are served now."""
+        lines = [line for place in self.figures() for line in httpx.get(f"http://{place}/metrics").text.splitlines()]
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name}{{"))
+
+    def logged(self) -> list[dict[str, Any]]:
+        """What its processes have logged as JSON."""
+        folder = Path(ray.get_runtime_context().get_session_name())
+        files = (Path("/tmp/ray") / folder / "logs").glob("worker-*.err")
+        lines = [line for file in files for line in file.read_text().splitlines()]
+        return [json.loads(line) for line in lines if line.startswith('{"time"')]
 
     def pids(self, deployment: str) -> list[int]:
         """Processes of its replicas that are alive."""

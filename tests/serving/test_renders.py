@@ -109,6 +109,7 @@ def test_a_replica_may_die_after_a_chunk_was_stored(
         assert told["state"] == "done", told["problem"]
         check(served, render_id, right["long"], tmp_path)
         assert {name: _written(served, name) for name in first} == first
+        wait_for("lost chunk", 30, lambda: served.counted("ray_dancedist_renders_workers_lost_total") >= 1)
     served.healthy("renderer", pid)
 
 
@@ -133,6 +134,7 @@ def test_the_director_may_die_between_the_film_and_its_record(
         assert told["state"] == "done" and told["attempt"] == 2, told
         assert sql.execute("SELECT count(*) FROM results").fetchone() == (1,)
         check(served, render_id, right["short"], tmp_path)
+        wait_for("takeover", 30, lambda: served.counted("ray_dancedist_renders_takeovers_total") >= 1)
     for pid in pids:
         served.healthy("director", pid)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
+from ray.util.metrics import Metric
 
 from dancedist.figure.crop import cut
 from dancedist.pairs import TargetData
@@ -94,6 +96,23 @@ def toy(recipe: Recipe) -> TargetData:
     return TargetData(
         pictures, poses, poses.present, placed, split, recipe.figure, faces=faces, face_boxes=np.float32(boxes)
     )
+
+
+Counted = dict[tuple[str, ...], list[float]]
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> Counted:
+    """What is counted for Prometheus meanwhile: values by name and labels."""
+    seen: Counted = defaultdict(list)
+    record = Metric._record
+
+    def note(metric: Metric, value: float, tags: dict[str, str] | None = None) -> None:
+        seen[metric.info["name"], *(tags or {}).values()].append(value)
+        record(metric, value, tags)
+
+    monkeypatch.setattr(Metric, "_record", note)
+    return seen
 
 
 @pytest.fixture

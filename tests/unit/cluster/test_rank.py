@@ -14,14 +14,14 @@ from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
 from cluster.job import Failed, News
 from cluster.rank import RankFailed, _own_failure, local
-from cluster.reports import Reporter, last_losses, redraw
+from cluster.reports import ReportedCheckpoints, Reporter, StepCounter, last_losses, redraw
 from cluster.storage import open_storage
 from cluster.trainer import _failed, fit_target
 from dancedist.errors import TrainingDiverged
 from dancedist.training.loop import LOG, Trainer
 from tests.s3 import S3Server
 from tests.unit.cluster.fits import job, small
-from tests.unit.conftest import SIZE, toy, toy_recipe
+from tests.unit.conftest import SIZE, Counted, toy, toy_recipe
 
 ASKED = job("/films/film.mp4", "/fleet", small())
 
@@ -113,6 +113,28 @@ def test_news_are_told_once_and_a_taken_up_log_from_its_start(tmp_path: Path) ->
     reporter.advance(1)
     Reporter(first, "rosa", (), None).advance(1)
     assert len(told) <= 2
+
+
+def test_steps_and_what_they_take_are_counted_by_stage_and_none_twice(tmp_path: Path, counted: Counted) -> None:
+    recipe = toy_recipe("face", max_steps=4)
+    checkpoints = ReportedCheckpoints(tmp_path)
+
+    def train() -> Trainer:
+        trainer = Trainer(toy(recipe), recipe, tmp_path, "key", np.full((SIZE[1], SIZE[0], 3), 60, np.uint8))
+        trainer.run(StepCounter(trainer, checkpoints).advance)
+        return trainer
+
+    trainer = train()
+    assert counted["dancedist_training_steps", "global"] == [1] * 4
+    assert counted["dancedist_training_steps", "face"] == [1] * 5
+    seconds = [counted["dancedist_training_seconds", stage] for stage in ("global", "face")]
+    assert sum(map(sum, seconds)) == pytest.approx(trainer.state.seconds)
+    assert ("dancedist_training_checkpoint_timestamp_seconds",) not in counted
+    # Taken up when it is done, it has nothing to count; but that a checkpoint is there is told again and again.
+    checkpoints.saved_at_s = 7.0
+    counted.clear()
+    train()
+    assert counted == {("dancedist_training_checkpoint_timestamp_seconds",): [7.0]}
 
 
 def test_films_of_one_name_are_held_apart_and_stay(

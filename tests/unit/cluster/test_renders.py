@@ -21,7 +21,7 @@ from dancedist.recipe import Recipe, VideoRecipe
 from dancedist.render.clip import Clip
 from dancedist.render.plan import Chunk
 from dancedist.render.seam import SEAM_DB, Seam
-from tests.unit.conftest import moving_poses
+from tests.unit.conftest import Counted, moving_poses
 from tests.unit.render.echo import echo
 
 POSES = moving_poses(45)
@@ -77,15 +77,17 @@ def test_chunks_come_in_order_with_their_seams(bundle: Bundle, tmp_path: Path) -
     assert len(workers.asked) == 3
 
 
-def test_a_seam_that_shows_is_widened(bundle: Bundle, tmp_path: Path) -> None:
+def test_a_seam_that_shows_is_widened(bundle: Bundle, tmp_path: Path, counted: Counted) -> None:
     workers = Workers(bundle)
     parts = made(planned(tmp_path / "place", 4), workers, tmp_path)
     assert [(s.warm_up, s.faded) for s, _, _ in parts] == [(0, False), (8, False), (8, False)]
     assert all(seam.psnr_db >= SEAM_DB for _, _, seam in parts if seam)
     assert [(o.number, o.chunk.warm_up) for o in workers.asked] == [(0, 0), (1, 4), (2, 4), (1, 8), (2, 8)]
+    assert counted["dancedist_renders_seams_widened", "warmed longer"] == [1, 1]
+    assert counted["dancedist_renders_seam_db",] == [seam.psnr_db for _, _, seam in parts if seam]
 
 
-def test_what_never_settles_is_faded_over_at_last(tmp_path: Path, tiny_recipe: Recipe) -> None:
+def test_what_never_settles_is_faded_over_at_last(tmp_path: Path, tiny_recipe: Recipe, counted: Counted) -> None:
     workers = Workers(echo(tmp_path, tiny_recipe, 0.97))
     parts = made(planned(tmp_path / "place", 2), workers, tmp_path)
     assert [s.faded for s, _, _ in parts] == [False, True, True]
@@ -97,13 +99,15 @@ def test_what_never_settles_is_faded_over_at_last(tmp_path: Path, tiny_recipe: R
     ]
     seams = [seam for _, _, seam in parts if seam]
     assert all(seam.faded and not seam.shows for seam in seams)
+    assert counted["dancedist_renders_seams_widened", "faded"] == [1, 1]
     assert all(seam.psnr_db > SEAM_DB for seam in seams)
 
 
-def test_a_lost_worker_costs_time_alone(bundle: Bundle, tmp_path: Path) -> None:
+def test_a_lost_worker_costs_time_alone(bundle: Bundle, tmp_path: Path, counted: Counted) -> None:
     workers = Workers(bundle, dying=4)
     parts = made(planned(tmp_path / "place", 14), workers, tmp_path)
     assert len(parts) == 3 and len(workers.asked) == 7
+    assert counted["dancedist_renders_workers_lost",] == [1] * 4
 
 
 def test_what_is_known_is_not_rendered_again(bundle: Bundle, tmp_path: Path) -> None:

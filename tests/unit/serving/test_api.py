@@ -280,7 +280,7 @@ def test_health_and_figures(client: TestClient, film: bytes, storage: Path) -> N
     assert client.get("/healthz").text == "ok"
     assert client.get("/readyz").json()["registry"] == "3 versions"
     send(client, film)
-    assert 'dancedist_renders{state="queued"} 1.0' in client.get("/metrics").text
+    assert 'dancedist_renders_records{state="queued"} 1.0' in client.get("/metrics").text
     client.app.state.service.dancers._storage = str(storage / "elsewhere")  # type: ignore[attr-defined]
     assert client.get("/healthz").status_code == 200
 
