@@ -15,11 +15,11 @@ from types import MappingProxyType
 
 import ray
 
+from cluster.settings import Shared
 from dancedist.errors import DancedistError
 
 # What tells them apart who ask one log of many processes: render or target, which attempt at it, which chunk of it.
 Ids = Mapping[str, str | int]
-KIND = "DANCEDIST_LOG"
 _IDS: ContextVar[Ids] = ContextVar("ids", default=MappingProxyType({}))
 # postgresql://user:password@host; and what makes a presigned address one that opens.
 _SECRETS = (
@@ -40,9 +40,9 @@ def begin() -> None:
     Raises LogUnknown.
     """
     kinds = {"text": _Text, "json": _Json}
-    kind = os.environ.get(KIND, "text")
+    kind = Shared().log
     if kind not in kinds:
-        raise LogUnknown(f"{KIND} is no kind of log", expected=" or ".join(kinds), got=kind)
+        raise LogUnknown(f"{Shared.variable('log')} is no kind of log", expected=" or ".join(kinds), got=kind)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(kinds[kind]())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])

@@ -17,12 +17,12 @@ import yaml
 from cluster.fleetfile import _FleetTable
 from dancedist import __version__
 from serving.settings import Settings
+from serving.variables import known_variables
 from tests.unit.k8s.manifests import FOLDER, OVERLAYS, ROOT, Object, Pod, at, of_kind, pods, rendered
 
 IN_THE_IMAGE = "/opt/dancedist/"
 # Variables that begin so are the repository's own.
 OURS = "DANCEDIST_"
-_ELSEWHERE = {"DANCEDIST_CACHE", "DANCEDIST_FLEET", "DANCEDIST_WEIGHTS"}
 EVERY_NODE = {
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
@@ -34,11 +34,6 @@ EVERY_NODE = {
     "RAY_grpc_client_keepalive_time_ms",
     "RAY_grpc_client_keepalive_timeout_ms",
 }
-
-
-def known_variables() -> set[str]:
-    """Every variable that the code reads."""
-    return {f"{OURS}{field.upper()}" for field in Settings.model_fields} | _ELSEWHERE
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -89,7 +84,7 @@ def test_sample_fleets_are_fleets(overlay: str) -> None:
 def test_every_variable_is_read_by_somebody(overlay: str) -> None:
     for pod in pods(overlay):
         environment = _environment(overlay, pod)
-        assert {name for name in environment if name.startswith(OURS)} <= known_variables()
+        assert {name for name in environment if name.startswith(OURS)} <= known_variables().keys()
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
