@@ -21,7 +21,7 @@ from dancedist.errors import DancedistError
 # What tells them apart who ask one log of many processes: render or target, which attempt at it, which chunk of it.
 Ids = Mapping[str, str | int]
 _IDS: ContextVar[Ids] = ContextVar("ids", default=MappingProxyType({}))
-# postgresql://user:password@host; and what makes a presigned address one that opens.
+# A password before the host; and what makes a presigned address one that opens.
 _SECRETS = (
     (re.compile(r"(?<=://)([^\s/:@]*):[^\s/]*@"), r"\1:***@"),
     (re.compile(r"\b(X-Amz-(?:Credential|Signature|Security-Token)|Signature|AWSAccessKeyId)=[^&\s\"']+"), r"\1=***"),

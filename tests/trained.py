@@ -26,7 +26,7 @@ from tests.unit.conftest import toy_recipe
 from tests.unit.test_bundle import make_bundle
 
 CONSENT = {"who": "Somebody Asked", "when": "2026-01-02", "reference": "letter 7"}
-KEYS = {"anna": "aaaa0123456789ab", "ben": "bbbb0123456789ab"}
+KEYS = {"anna": "aaaa0123456789ab", "ben": "bbbb0123456789ab"}  # pragma: allowlist secret
 
 
 def write_footage(uri: str, shade: int, scratch: Path) -> None:

@@ -93,8 +93,8 @@ def test_exceptions_newlines_and_other_alphabets_are_one_line(logged: Logged) ->
 
 
 SECRETS = [
-    "postgresql+psycopg://dance:hunter2@db.example:5432/renders",
-    "postgresql://dance:hunter2%40@db/renders",
+    "postgresql+psycopg://dance:hunter2@db.example:5432/renders",  # pragma: allowlist secret
+    "postgresql://dance:hunter2%40@db/renders",  # pragma: allowlist secret
     "redis://:hunter2@redis:6379",
     "https://s3.example/b/film.mp4?X-Amz-Credential=hunter2&X-Amz-Signature=hunter2&X-Amz-Expires=60",
     "http://s3/b/k?AWSAccessKeyId=hunter2&Signature=hunter2",
