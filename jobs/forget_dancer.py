@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from cluster.entry import run_job
 from cluster.forgetting import forget
 from cluster.session import lasting
+from cluster.settings import STORAGE, StorageOption
 
 NOT_REMOVED = 4
 
@@ -35,9 +36,7 @@ def forget_dancer(
     registry: Annotated[
         str | None, typer.Option(help="MLflow server; default: $MLFLOW_TRACKING_URI, else SQLite in the storage.")
     ] = None,
-    storage: Annotated[
-        str, typer.Option(envvar="DANCEDIST_STORAGE", help="The fleet's storage; the render service's too.")
-    ] = "runs",
+    storage: StorageOption = STORAGE,
 ) -> None:
     """Delete a person: footage, poses, trainings, versions, runs and renders. Broken off, it is run again.
 
