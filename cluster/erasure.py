@@ -56,6 +56,8 @@ class Known:
 
 def find_known(registry: str, dancer: str) -> Known:
     """All that the MLflow at `registry` has of a dancer. Raises RegistryUnavailable."""
+    if registry.startswith("sqlite:///") and not Path(registry.removeprefix("sqlite:///")).is_file():
+        return Known()
     with answering(registry):
         client, known = client_at(registry), Known()
         with _unless_unknown():

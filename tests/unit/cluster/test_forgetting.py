@@ -43,6 +43,13 @@ def test_what_is_no_targets_name_removes_nothing(name: str, tmp_path: Path) -> N
         forget(name, str(tmp_path), remove=True)
 
 
+def test_who_was_never_here_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MLFLOW_TRACKING_URI", "DANCEDIST_DATABASE"):
+        monkeypatch.delenv(name, raising=False)
+    told = forget("anna", str(tmp_path / "runs"), remove=True)
+    assert "nothing is known of anna" in [*told.lines()] and not (tmp_path / "runs").exists()
+
+
 def test_while_a_fleet_reports_nobody_is_forgotten(tmp_path: Path) -> None:
     driver = Spool(spool_folder(str(tmp_path)))
     with pytest.raises(DancerInTraining, match="Ctrl-C"):
