@@ -45,7 +45,7 @@ RENDERS_SEAMS_WIDENED = Counter(
     "dancedist_renders_seams_widened", "Chunks rendered again for their seam: warmed longer, faded", ("how",)
 )
 RENDERS_WORKERS_LOST = Counter(
-    "dancedist_renders_workers_lost", "Chunks and segments that were asked of another replica"
+    "dancedist_renders_workers_lost", "Chunks and segments that were lost with a replica which had begun them"
 )
 RENDERS_TAKEOVERS = Counter("dancedist_renders_takeovers", "Renders taken over from a director that went silent")
 RENDERS_FAILURES = Counter("dancedist_renders_failures", "Renders that failed, by slug", ("slug",))

@@ -75,7 +75,8 @@ async def _received(request: Request, max_bytes: int, file_field: str, folder: P
 def _keep(file: File, form: Form, max_bytes: int) -> None:
     if file.size > max_bytes:
         raise _too_large(max_bytes)
-    file.flush_to_disk()
+    if file.in_memory:
+        file.flush_to_disk()
     file.file_object.flush()
     assert file.actual_file_name is not None
     form.file = Path(_text(file.actual_file_name))

@@ -77,10 +77,10 @@ def submit(node: Nodes, *args: str | Path) -> tuple[int, str]:
 def counted(node: Nodes) -> set[str]:
     """Sums over all processes of what the node serves, without Ray's own labels."""
     ask = (
-        "import json, urllib.request\n"
-        "places = json.load(open('/tmp/ray/prom_metrics_service_discovery.json'))\n"
-        "for place in {t for listed in places for t in listed['targets']}:\n"
-        "    print(urllib.request.urlopen(f'http://{place}/metrics', timeout=10).read().decode())"
+        "import ray, urllib.request; ray.init(log_to_driver=False)\n"
+        "node, = ray.nodes()\n"
+        "url = f\"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics\"\n"
+        "print(urllib.request.urlopen(url, timeout=10).read().decode())"
     )
     served, _ = node.run(["python", "-c", ask], stdout=subprocess.PIPE, text=True).communicate(timeout=60)
     sums: dict[str, float] = defaultdict(float)
