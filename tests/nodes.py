@@ -3,41 +3,21 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import itertools
 import json
 import os
 import shutil
-import signal
 import subprocess
-import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
 
-# Where somebody has a Ray token lying about, Ray switches authentication on by itself.
-os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-
-MB = 2**20
-BIN = Path(sys.executable).parent
-
-# A dead process answers "refused" at once: three of those are 3 s. A cut link answers nothing: three timeouts, 9 s.
-# Keepalive: a task on a node behind a cut link is only tried again when its connection is given up, which is 7 min
-# by Ray's defaults, however soon the node is known to be dead. Servers turn away who pings oftener than they do.
-SYSTEM_CONFIG = {
-    "health_check_initial_delay_ms": 2000,
-    "health_check_period_ms": 1000,
-    "health_check_timeout_ms": 2000,
-    "health_check_failure_threshold": 3,
-    "grpc_keepalive_time_ms": 2000,
-    "grpc_client_keepalive_time_ms": 5000,
-    "grpc_client_keepalive_timeout_ms": 5000,
-}
+from tests.clusters import MB, SYSTEM_CONFIG, alive, alive_by_http, environment
+from tests.one_host import OneHost
 
 # What a process of the node sees: its own host name and /tmp/ray, every node's name, and no name server, which would
 # only time out. `ip netns exec` has unshared the mounts already. Nothing forks: pid and signals are the command's own.
@@ -50,6 +30,7 @@ shift && exec "$@"
 APART = """
 mkdir -p "$0/$1/shm" && mount --bind "$0/$1/shm" /dev/shm || exit 1
 """ + INSIDE.replace("shift", "mount -o remount,bind,ro / && shift")
+# The number of the host of servers, beyond any node's.
 SERVER = 99
 
 KILL = 'while p=$(ip netns pids "$n") && [ -n "$p" ]; do kill -9 $p 2>/dev/null; sleep 0.05; done'
@@ -91,13 +72,6 @@ def available() -> str | None:
     return None
 
 
-def _environment(env: dict[str, str]) -> dict[str, str]:
-    """This process's environment without its Ray, with this Python's `python` and `ray` in front."""
-    mine = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-    mine |= {"PATH": f"{BIN}:{mine['PATH']}", "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
-    return mine | env
-
-
 def _free_network(count: int) -> str:
     """The first three numbers of an unused /24; runs with other pids begin their search elsewhere."""
     taken = _ip("-4", "route", "show", "table", "all")
@@ -106,28 +80,6 @@ def _free_network(count: int) -> str:
         if network not in taken:
             return network
     raise AssertionError
-
-
-def _alive(address: str) -> list[Any]:
-    """What the GCS at this address knows about the nodes that it takes for alive."""
-    from ray._raylet import GcsClient
-
-    try:
-        infos = GcsClient(address=address).get_all_node_info(timeout=5).values()
-    except Exception:  # not up yet; Ray has several errors for that
-        return []
-    return [info for info in infos if info.state == 0]
-
-
-def _alive_by_http(address: str, token: str) -> set[str]:
-    """The same of a cluster that asks for a token, which a process of another cluster cannot take up."""
-    request = urllib.request.Request(f"{address}/nodes?view=summary", headers={"Authorization": f"Bearer {token}"})
-    try:
-        with urllib.request.urlopen(request, timeout=5) as answer:
-            told = json.load(answer)["data"]["summary"]
-    except OSError:  # not up yet
-        return set()
-    return {node["ip"] for node in told if node["raylet"].get("state") == "ALIVE"}
 
 
 class Nodes:
@@ -162,7 +114,7 @@ class Nodes:
         count = next(_counter)
         self._network = _free_network(count)
         self.host_ip = self._network + "1"
-        self._env = _environment({k: v.replace("{host}", self.host_ip) for k, v in (env or {}).items()})
+        self._env = environment({k: v.replace("{host}", self.host_ip) for k, v in (env or {}).items()})
         if token is not None:
             self._env |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
         if apart:
@@ -260,8 +212,8 @@ class Nodes:
     def alive(self) -> set[str]:
         """The addresses of the nodes that Ray takes for alive."""
         if self._token is None:
-            return {info.node_manager_address for info in _alive(self.address)}
-        return _alive_by_http(self.job_address, self._token)
+            return {info.node_manager_address for info in alive(self.address)}
+        return alive_by_http(self.job_address, self._token)
 
     @property
     def workers(self) -> list[int]:
@@ -304,72 +256,6 @@ class Nodes:
         i = self._start()
         self.wait()
         return i
-
-
-class OneHost:
-    """The same where Nodes cannot be had: nodes with one address, and a link that cannot be cut."""
-
-    def __init__(self, workers: int = 2, cpus_per_node: int = 1, env: dict[str, str] | None = None) -> None:
-        self._count, self._cpus, self._env = workers, cpus_per_node, _environment(env or {})
-        self._nodes: list[Any] = []
-        self._runs: list[subprocess.Popen[Any]] = []
-
-    def __enter__(self) -> Self:
-        from ray.cluster_utils import Cluster
-
-        self._cluster = Cluster()
-        head = {"include_dashboard": True, "dashboard_host": "0.0.0.0"}
-        self._add(0, _system_config=SYSTEM_CONFIG, **head)
-        self.address, self.host_ip = self._cluster.address, self.ip(0)
-        self.job_address = f"http://{self._cluster.webui_url}"
-        for _ in range(self._count):
-            self.add()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        for process in self._runs:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-        self._cluster.shutdown()
-
-    def _add(self, cpus: int, **args: Any) -> int:
-        sizes = {"memory": 1024 * MB, "object_store_memory": 200 * MB}
-        self._nodes.append(self._cluster.add_node(num_cpus=cpus, env_vars=self._env, **sizes, **args))
-        return len(self._nodes) - 1
-
-    def ip(self, i: int) -> str:
-        return self._nodes[i].node_ip_address
-
-    def alive(self) -> set[str]:
-        return {f"{info.node_manager_address}:{info.node_manager_port}" for info in _alive(self.address)}
-
-    @property
-    def workers(self) -> list[int]:
-        return [i for i, node in enumerate(self._nodes) if node in self._cluster.worker_nodes]
-
-    def wait(self, *gone: int, timeout: float = 60) -> float:
-        begin = time.monotonic()
-        self._cluster.wait_for_nodes(timeout)
-        return time.monotonic() - begin
-
-    def run(
-        self, command: list[str], env: dict[str, str] | None = None, node: int = 0, **popen: Any
-    ) -> subprocess.Popen[Any]:
-        variables = self._env | {"RAY_ADDRESS": self.address} | (env or {})
-        self._runs.append(subprocess.Popen(command, env=variables, start_new_session=True, **popen))
-        return self._runs[-1]
-
-    def remove(self, i: int) -> None:
-        self._cluster.remove_node(self._nodes[i], allow_graceful=False)
-
-    def add(self) -> int:
-        """Call it on the thread that stays: Ray's processes die with the thread that started them."""
-        return self._add(self._cpus)
-
-    def cut(self, i: int) -> None:
-        pytest.skip(f"no link to cut: {available()}")
-
-    heal = cut
 
 
 @pytest.fixture(scope="session")
