@@ -98,6 +98,14 @@ class PostgresServer:
         self._process.wait(READY_WITHIN_S)
         self._process = None
 
+    def kill(self) -> None:
+        """SIGKILL to it and those who serve its connections: it starts again from its log."""
+        assert self._process is not None
+        # Its session is its own: no other process is in the group.
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._process = None
+
     def close(self) -> None:
         """Stop it, and remove its data."""
         self.stop()

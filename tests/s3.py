@@ -122,6 +122,13 @@ class S3Server:
             self._process.wait()
         self._process = None
 
+    def kill(self) -> None:
+        """SIGKILL: what it was doing is cut off."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+        self._process = None
+
     def pause(self) -> None:
         """Make a black hole of it: it takes connections and says nothing."""
         assert self._process is not None

@@ -1,7 +1,7 @@
 """Three hosts that have nothing in common but a network, and S3, MLflow and Postgres on a fourth.
 
 Poses, two dancers, the service, a film over HTTP from outside, by their real commands and with a token; in the midst of
-each the servers are stopped and started again, or the link of a worker is cut. The tests are one story, in this order.
+each the servers are killed and started again, and the link of a worker is cut. The tests are one story, in this order.
 """
 
 from __future__ import annotations
@@ -101,11 +101,12 @@ class Site:
         return f"/tmp/ray/{name}"
 
 
-def away(stop: Callable[[], None], start: Callable[[], None]) -> None:
-    """Take a server away and bring it back."""
-    stop()
-    time.sleep(AWAY_S)
-    start()
+def away(*servers: S3Server | MlflowServer | PostgresServer) -> None:
+    """Kill servers, one after the other, and bring each back."""
+    for server in servers:
+        server.kill()
+        time.sleep(AWAY_S)
+        server.start()
 
 
 def until(holds: Callable[[], Any], process: subprocess.Popen[str] | None = None) -> Any:
@@ -163,7 +164,7 @@ def test_poses_are_found_while_s3_is_away(site: Site, films: dict[str, Path]) ->
     job = site.submit("jobs/extract_poses.py", site.s3.uri("films"), "--output", output)
     store = open_storage(output)
     until(lambda: [*store.list("work/")], job)
-    away(site.s3.stop, site.s3.start)
+    away(site.s3)
     assert "2 of 2 videos" in ended(job)
     assert {entry.name for entry in store.list("poses/")} == {f"poses/{name}.parquet" for name in TARGETS}
 
@@ -175,9 +176,7 @@ def test_two_dancers_are_trained_while_servers_are_away_and_a_link_is_cut(site: 
     store, begun = open_storage(site.storage), lambda name: [*store.list(f"{name}/")]
     until(lambda: all(any("/step_" in entry.name for entry in begun(name)) for name in TARGETS), job)
     site.nodes.cut(site.nodes.workers[-1])
-    away(site.mlflow.kill, site.mlflow.start)
-    away(site.s3.stop, site.s3.start)
-    away(site.postgres.stop, site.postgres.start)
+    away(site.mlflow, site.s3, site.postgres)
     site.nodes.wait(site.nodes.workers[-1])
     site.nodes.add()
     said = ended(job)
@@ -223,12 +222,11 @@ def test_a_film_is_rendered_while_servers_are_away_and_a_link_is_cut(
         return now["progress"]["stage"] == stage and (stage == "poses" or now["progress"]["frames_done"] > 0)
 
     until(lambda: at_work("poses"))
-    away(site.postgres.stop, site.postgres.start)
+    away(site.postgres)
     until(lambda: at_work("rendering"))
     cut = site.nodes.workers[-1]
     site.nodes.cut(cut)
-    away(site.s3.stop, site.s3.start)
-    away(site.mlflow.kill, site.mlflow.start)
+    away(site.s3, site.mlflow)
     site.nodes.wait(cut)
     site.nodes.add()
     render = until(lambda: (now := told())["state"] in ENDED and now)
