@@ -12,8 +12,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from cluster import logs
 from cluster.faults import Fault, Unexpected, WorkerLost
 from cluster.metrics import RENDERS_FAILURES, RENDERS_TAKEOVERS
+from cluster.mlflow_client import RegistryUnavailable
 from cluster.renders import Failed
 from cluster.session import alive_nodes
+from cluster.storage import StorageUnavailable
 from dancedist.errors import DancedistError
 from serving.claims import MAX_ATTEMPTS, Claim, Superseded
 from serving.dancers import Dancers
@@ -29,6 +31,8 @@ from serving.webhooks import call_next
 
 log = logging.getLogger("dancedist")
 LOOK_EVERY_S, SWEEP_EVERY_S, CALL_EVERY_S, WATCH_EVERY_S = 0.3, 600.0, 1.0, 10.0
+# S3 or MLflow may be away: a render waits for them, so many attempts long.
+AWAY, AWAY_ATTEMPTS = {StorageUnavailable.slug, RegistryUnavailable.slug}, 10
 
 
 class Director:
@@ -118,6 +122,10 @@ class Director:
                     raise
 
     async def _fail(self, claim: Claim, fault: Fault) -> None:
+        if fault.slug in AWAY and claim.attempt < AWAY_ATTEMPTS:
+            # It is taken up again when the lease is over.
+            log.warning("warning: render %s waits: %s [%s]", claim.render_id, fault.message, fault.slug)
+            return
         log.warning("warning: render %s: %s [%s]", claim.render_id, fault.message, fault.slug)
         problem = problem_of(fault).model_dump(exclude_none=True)
         with suppress(Superseded):
