@@ -25,6 +25,7 @@ from cluster.fleetfile import NAME, NOT_NAMES
 from cluster.mlflow_client import RegistryUnavailable, tracking_uri
 from cluster.registry import model_name
 from cluster.session import ROOT
+from cluster.settings import Shared
 from cluster.spool import Spool
 from cluster.storage import NameInvalid, Storage, open_storage
 from cluster.traces import Traces, find_traces, remove_traces
@@ -154,7 +155,7 @@ def renders_of(dancer: str, storage_uri: str, store: Storage, *, remove: bool) -
     Raises RendersUnreached, StorageUnavailable.
     """
     bucket = storage_uri.startswith("s3://")
-    if not os.environ.get("DANCEDIST_DATABASE"):
+    if not Shared().database:
         if bucket and next(store.list("renders/"), None) is not None:
             expected = "DANCEDIST_DATABASE, as the render service has it"
             raise RendersUnreached("there are renders in the storage", file=store.uri, expected=expected)

@@ -40,6 +40,9 @@ class Shared(Variables):
     storage: str = Field(
         "runs", description="folder that all nodes share, or s3://bucket/prefix: dancers, renders, MLflow's files"
     )
+    database: str = Field(
+        "", description="SQLAlchemy URL of the renders' records; SQLite in the storage folder by default"
+    )
     fleet: Path = Field(Path("fleet.toml"), description="TOML file of the dancers that train_many trains")
     cache: Path | None = Field(None, description="folder of a node's own copies; by default one among temporary files")
     log: str = Field("text", description="`text`, or `json`: an object a line, with the ids of what is worked on")

@@ -25,7 +25,6 @@ class RecordsNotShared(DancedistError):
 class Settings(Shared):
     """How the service is run. Sizes in bytes, times in seconds."""
 
-    database: str = Field("", description="SQLAlchemy URL of the records; SQLite in the storage folder by default")
     api_keys: Path | None = Field(None, description="TOML file of API keys; without it only this machine is served")
     buckets: frozenset[str] = Field(frozenset(), description="JSON list of buckets that sources may be named in")
     without_consent: bool = Field(False, description="render dancers whose version tells of no consent")
