@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 RUNS := $(VENV)/.runs
 READY := $(VENV)/.ready
 SERVES := $(VENV)/.serves
+SBOM := $(VENV)/sbom
 ARGS ?=
 
 # The image's platform. With ARGS=--upgrade to the newest versions that pyproject.toml allows.
@@ -46,9 +47,9 @@ lock: $(READY)
 	grep -o 'cyclonedx-bom[^"]*' pyproject.toml | $(LOCK) - -o k8s/image/sbom.lock
 
 # What is in the image's Python, as CycloneDX; the image has its own, made of what was installed, in /opt/sbom.cdx.json.
-sbom: $(READY)
+sbom: $(SBOM)
 	mkdir -p build
-	for flavour in cpu cuda; do $(BIN)/cyclonedx-py requirements k8s/image/$$flavour.lock --pyproject pyproject.toml \
+	for flavour in cpu cuda; do $(SBOM)/bin/cyclonedx-py requirements k8s/image/$$flavour.lock --pyproject pyproject.toml \
 		--output-reproducible --output-file build/sbom-$$flavour.cdx.json || exit 1; done
 
 bench: $(READY)
@@ -69,6 +70,11 @@ $(SERVES): $(RUNS)
 # Tests need an S3 server, a browser's driver and more, which a demo does not wait for.
 $(READY): $(RUNS)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	touch $@
+
+$(SBOM): k8s/image/sbom.lock
+	$(PYTHON) -m venv $@
+	$@/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
 	touch $@
 
 clean:
