@@ -55,4 +55,6 @@ def alive_by_http(address: str, token: str) -> set[str]:
             told = json.load(answer)["data"]["summary"]
     except OSError:  # not up yet
         return set()
-    return {node["ip"] for node in told if node["raylet"].get("state") == "ALIVE"}
+    # Of one that has just come, "ip" is not told yet.
+    raylets = [node["raylet"] for node in told]
+    return {raylet["nodeManagerAddress"] for raylet in raylets if raylet.get("state") == "ALIVE"}

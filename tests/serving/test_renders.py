@@ -141,16 +141,20 @@ def test_the_director_may_die_between_the_film_and_its_record(
 def test_a_stale_attempt_that_wakes_up_changes_nothing(
     served: Served, films: Path, right: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
-    """The director that works is stopped, for longer than its lease."""
+    """The director that works is stopped for longer than its lease, and goes on beside the one that took over.
+
+    Awake before the film is there: a replica that streams to one that is stopped answers nobody for 100 s.
+    """
     wait_for("both directors", LONG_S, lambda: len(served.pids("director")) == 2)
     with fresh(served):
         render_id = served.send(films / "long.mp4", dancer="ann")
         wait_for("plan", LONG_S, lambda: "plan" in _kinds(served, render_id))
         pid = _stopped_at_work(served, render_id)
         try:
-            told = served.ended(render_id, LONG_S)
+            wait_for("takeover", LONG_S, lambda: _claim(served, render_id)[0] > 1)
         finally:
             os.kill(pid, signal.SIGCONT)
+        told = served.ended(render_id, LONG_S)
         assert told["state"] == "done", told["problem"]
         assert told["attempt"] > 1
         check(served, render_id, right["long"], tmp_path)

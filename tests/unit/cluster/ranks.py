@@ -1,16 +1,15 @@
-"""One rank of a training: `ranks.py RANK WORLD STAGE PORT FOLDER STEPS SETTINGS`, stage -1 for plain torch.
-
-Prints its losses. A checkpoint in FOLDER is taken up; another is left there at the end.
-"""
+"""The ranks of a training, each a process that begins with everything imported: that takes longer than to train."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import sys
+import socket
 from collections.abc import Callable
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,11 +37,44 @@ class Together:
         dist.barrier()
 
 
-def main() -> None:
-    rank, world, stage = map(int, sys.argv[1:4])
-    folder, steps, training = Path(sys.argv[5]), int(sys.argv[6]), json.loads(sys.argv[7])
+def run(folder: Path, world: int, stage: int, steps: int, **training: Any) -> dict[str, Any]:
+    """Losses and digest of the weights, as the first rank tells them; `stage` -1 is plain torch.
+
+    A checkpoint in the folder is taken up; another is left there at the end.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    ranks = [
+        context.Process(target=_said, args=(rank, world, stage, port, folder, steps, training)) for rank in range(world)
+    ]
+    try:
+        for rank in ranks:
+            rank.start()
+        for rank in ranks:
+            rank.join(180)
+    finally:
+        for rank in ranks:
+            rank.kill()
+    told = "".join((folder / f"said-{rank}").read_text()[-2000:] for rank in range(world))
+    assert [rank.exitcode for rank in ranks] == [0] * world, told
+    return json.loads((folder / "losses.json").read_text())  # type: ignore[no-any-return]
+
+
+def _said(rank: int, world: int, stage: int, port: str, folder: Path, steps: int, training: dict[str, Any]) -> None:
+    """What it says is in a file of its own: that of a rank that aborts, too."""
+    with (folder / f"said-{rank}").open("w") as said:
+        os.dup2(said.fileno(), 2)
+    train(rank, world, stage, port, folder, steps, training)
+
+
+def train(rank: int, world: int, stage: int, port: str, folder: Path, steps: int, training: dict[str, Any]) -> None:
+    """One rank, to the end."""
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": sys.argv[4]}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
 
@@ -60,9 +92,6 @@ def main() -> None:
     trainer.checkpoints.save(trainer.step, trainer._write, keep=False)
     weights = b"".join(t.numpy().tobytes() for t in trainer.state.ema.module.state_dict().values())
     if rank == 0:
-        sys.stdout.write(json.dumps({"losses": losses, "ema": hashlib.sha256(weights).hexdigest()}) + "\n")
+        told = {"losses": losses, "ema": hashlib.sha256(weights).hexdigest()}
+        (folder / "losses.json").write_text(json.dumps(told))
         torch.save(trainer.state.ema.module.state_dict(), folder / "ema.pt")
-
-
-if __name__ == "__main__":
-    main()

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import socket
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -16,56 +12,27 @@ import pytest
 import torch
 
 from dancedist.gan.generator import build_generator
+from tests.unit.cluster.ranks import run
 from tests.unit.conftest import toy_recipe
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
-ROOT = Path(__file__).parents[3]
 STEPS = 20
-
-
-def run(folder: Path, world: int, stage: int, steps: int = STEPS, **training: Any) -> dict[str, Any]:
-    """Every rank in a process of its own; what the first says."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    folder.mkdir(parents=True, exist_ok=True)
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "tests.unit.cluster.ranks"]
-    ranks = [
-        subprocess.Popen(
-            [*command, str(rank), str(world), str(stage), port, str(folder), str(steps), json.dumps(training)],
-            stdout=subprocess.PIPE,
-            stderr=(folder / f"said-{rank}").open("w"),
-            text=True,
-            cwd=ROOT,
-            env=env,
-        )
-        for rank in range(world)
-    ]
-    try:
-        said = [rank.communicate(timeout=180)[0] for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.kill()
-    told = "".join((folder / f"said-{rank}").read_text()[-2000:] for rank in range(world))
-    assert [rank.returncode for rank in ranks] == [0] * world, told
-    return json.loads(said[0].splitlines()[-1])  # type: ignore[no-any-return]
 
 
 @cache
 def alone() -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     folder = Path(mkdtemp(prefix="dancedist-test-"))
-    return run(folder, 1, -1), torch.load(folder / "ema.pt", weights_only=True)
+    return run(folder, 1, -1, STEPS), torch.load(folder / "ema.pt", weights_only=True)
 
 
 def test_one_rank_learns_to_the_bit_what_torch_does(tmp_path: Path) -> None:
-    assert run(tmp_path, 1, 1) == alone()[0]
+    assert run(tmp_path, 1, 1, STEPS) == alone()[0]
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_two_ranks_learn_what_one_does_and_go_on_where_they_were(tmp_path: Path, stage: int) -> None:
-    whole = run(tmp_path / "whole", 2, stage)
+    whole = run(tmp_path / "whole", 2, stage, STEPS)
     one, ema = alone()
     torch.manual_seed(toy_recipe().training.seed)
     start = build_generator(toy_recipe()).state_dict()
