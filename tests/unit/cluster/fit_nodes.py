@@ -30,6 +30,8 @@ class Scribe:
 def main() -> None:
     film, storage, zero_stage, elastic, told = sys.argv[1:]
     env = {"PYTHONPATH": str(ROOT), "DANCEDIST_CACHE": os.environ["DANCEDIST_CACHE"]}
+    # How long Ray Train waits for a worker on a node that it does not know yet to be gone: 60 s by default.
+    env["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = "15"
     ray.init(log_to_driver=False, runtime_env={"env_vars": env})
     recipe = small(zero_stage=int(zero_stage), elastic=elastic == "elastic", max_steps=40)
     what = job(film, storage, recipe, 2)
