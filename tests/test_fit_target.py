@@ -17,6 +17,8 @@ from tests.unit.cluster.fits import ROOT, dance
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
 LIMIT_S = 400
+# The answer, the log, the digest of the weights.
+Left = tuple[dict[str, Any], list[dict[str, float]], str]
 
 
 class Fit:
@@ -44,8 +46,8 @@ class Fit:
             time.sleep(0.1)
         raise AssertionError(f"never told: {self._process.communicate(timeout=10)}")
 
-    def end(self) -> tuple[dict[str, Any], list[dict[str, float]], str]:
-        """What is left: the answer, the log, the digest of the weights."""
+    def end(self) -> Left:
+        """What is left of it."""
         try:
             said, _ = self._process.communicate(timeout=LIMIT_S)
         finally:
@@ -63,9 +65,20 @@ def number(nodes: Nodes | OneHost, address: str) -> int:
     return [i for i in nodes.workers if nodes.ip(i) == address][-1]
 
 
-def test_a_node_goes_and_comes_back(three_nodes: Nodes | OneHost, tmp_path: Path) -> None:  # noqa: F811
-    film = dance(tmp_path / "film")
-    whole = Fit(three_nodes, film, tmp_path / "whole", 1).end()
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return dance(tmp_path_factory.mktemp("film"))
+
+
+@pytest.fixture(scope="module")
+def whole(three_nodes: Nodes | OneHost, film: Path, tmp_path_factory: pytest.TempPathFactory) -> Left:  # noqa: F811
+    """What two workers leave that nobody disturbs; how they share it out changes nothing but roundings."""
+    left = Fit(three_nodes, film, tmp_path_factory.mktemp("whole") / "fit", 1).end()
+    assert left[0]["world"] == 2
+    return left
+
+
+def test_a_node_goes_and_comes_back(three_nodes: Nodes | OneHost, film: Path, whole: Left, tmp_path: Path) -> None:  # noqa: F811
     fit = Fit(three_nodes, film, tmp_path / "broken", 1)
     now = fit.until(8)
     assert len({address for address, _ in now["ranks"]}) == (2 if isinstance(three_nodes, Nodes) else 1)
@@ -73,13 +86,11 @@ def test_a_node_goes_and_comes_back(three_nodes: Nodes | OneHost, tmp_path: Path
     three_nodes.add()
     broken = fit.end()
     assert {tuple(map(tuple, told["ranks"])) for told in fit.told()} > {tuple(map(tuple, now["ranks"]))}
-    assert (whole[0]["world"], broken[0]["world"]) == (2, 2)
+    assert broken[0]["world"] == 2
     assert broken[1:] == whole[1:]
 
 
-def test_without_zero_one_goes_on_alone(three_nodes: Nodes | OneHost, tmp_path: Path) -> None:  # noqa: F811
-    film = dance(tmp_path / "film")
-    whole = Fit(three_nodes, film, tmp_path / "whole", 0, "elastic").end()
+def test_without_zero_one_goes_on_alone(three_nodes: Nodes | OneHost, film: Path, whole: Left, tmp_path: Path) -> None:  # noqa: F811
     fit = Fit(three_nodes, film, tmp_path / "broken", 0, "elastic")
     now = fit.until(8)
     assert len(now["ranks"]) == 2
@@ -88,7 +99,7 @@ def test_without_zero_one_goes_on_alone(three_nodes: Nodes | OneHost, tmp_path: 
         alone = fit.end()
     finally:
         three_nodes.add()
-    assert (whole[0]["world"], alone[0]["world"], len(fit.told()[-1]["ranks"])) == (2, 1, 1)
+    assert (alone[0]["world"], len(fit.told()[-1]["ranks"])) == (1, 1)
     for step, (a, b) in enumerate(zip(whole[1], alone[1], strict=True)):
         # Sums of floats in another order from the checkpoint on, and a GAN that makes more of it with every step.
         assert a == pytest.approx(b, rel=5e-2), step

@@ -76,15 +76,11 @@ def test_host_is_reachable_and_jobs_run(three_nodes: Nodes | OneHost, tmp_path: 
     assert "worker got it from the host" in out
 
 
-@pytest.mark.parametrize("how", ["removed", "cut"])
-def test_tasks_of_a_lost_node_run_elsewhere(three_nodes: Nodes | OneHost, tmp_path: Path, how: str) -> None:  # noqa: F811
+def test_tasks_of_a_lost_node_run_elsewhere(three_nodes: Nodes | OneHost, tmp_path: Path) -> None:  # noqa: F811
     lost, other = three_nodes.workers
     process = tasks(three_nodes, tmp_path, 3)
     wait_for_two(tmp_path)
-    if how == "removed":
-        three_nodes.remove(lost)
-    else:
-        three_nodes.cut(lost)
+    three_nodes.cut(lost)
     noticed_s = three_nodes.wait(lost)
     ran = places(process)
     assert noticed_s < 15

@@ -18,14 +18,14 @@ import pytest
 from mlflow import MlflowClient
 
 from dancedist.bundle import load_bundle
-from dancedist.synthetic import SOURCE, TARGET_TEST, TARGET_TRAINING
+from dancedist.synthetic import SOURCE, TARGET_TEST
 from dancedist.video.encode import write_film
 from tests.nodes import MB, Nodes, available
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[1]
-SCENES = {"anna": TARGET_TEST, "bert": SOURCE, "carl": TARGET_TRAINING}
+SCENES = {"anna": TARGET_TEST, "bert": SOURCE}
 LIMIT_S = 900
 # As in other tests: the weights are where this process finds them.
 CACHE = {"XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))}
@@ -43,7 +43,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three drawn dancers of a few seconds, and a text that calls itself a film."""
+    """Two drawn dancers of a few seconds, and a text that calls itself a film."""
     folder = tmp_path_factory.mktemp("fleet")
     for name, scene in SCENES.items():
         drawn = scene.frames()
@@ -100,8 +100,8 @@ def test_a_fleet_and_a_broken_video(node: Nodes, fleet: Path, tmp_path: Path) ->
     assert code != 0
     assert "failed with exit code 3" in said
     assert counted(node) >= {
-        'training_steps_total{stage="global"} 48', 'training_steps_total{stage="face"} 12',
-        'fleet_attempts_total 4', 'fleet_failures_total{cause="failed"} 2',
+        'training_steps_total{stage="global"} 32', 'training_steps_total{stage="face"} 8',
+        'fleet_attempts_total 3', 'fleet_failures_total{cause="failed"} 2',
     }  # fmt: skip
     told = rows(tmp_path, "fleet-20")
     assert {name: row["state"] for name, row in told.items()} == dict.fromkeys(SCENES, "done") | {"dora": "failed"}
@@ -122,15 +122,15 @@ def test_a_fleet_and_a_broken_video(node: Nodes, fleet: Path, tmp_path: Path) ->
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*/dancer/*")}
     code, said = submit(node, *args, "--attempts", "1")
     assert "failed with exit code 3" in said
-    assert "3 of them found done" in said
+    assert "2 of them found done" in said
     again = rows(tmp_path, "fleet-20")
     assert {name: row["state"] for name, row in again.items() if name in SCENES} == dict.fromkeys(SCENES, "found done")
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*/dancer/*")} == stamps
-    assert [again[name]["version"] for name in SCENES] == [1, 1, 1]
+    assert [again[name]["version"] for name in SCENES] == [1, 1]
 
 
 def test_stopped_by_ctrl_c_it_goes_on_where_it_was(node: Nodes, fleet: Path, tmp_path: Path) -> None:
-    command = ["python", "jobs/train_many.py", "--fleet", fleet_file(fleet, ["anna"], 60), "--storage", tmp_path]
+    command = ["python", "jobs/train_many.py", "--fleet", fleet_file(fleet, ["anna"], 40), "--storage", tmp_path]
 
     def start() -> subprocess.Popen[str]:
         both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
@@ -145,39 +145,30 @@ def test_stopped_by_ctrl_c_it_goes_on_where_it_was(node: Nodes, fleet: Path, tmp
     first.send_signal(signal.SIGINT)
     said, _ = first.communicate(timeout=120)
     assert first.returncode == 130, said
-    assert rows(tmp_path, "fleet-60")["anna"]["state"] == "stopped"
+    assert rows(tmp_path, "fleet-40")["anna"]["state"] == "stopped"
     assert not list(tmp_path.glob("anna/*/dancer"))
     second = start()
     said, _ = second.communicate(timeout=LIMIT_S)
     assert second.returncode == 0, said
-    assert rows(tmp_path, "fleet-60")["anna"]["state"] == "done"
+    assert rows(tmp_path, "fleet-40")["anna"]["state"] == "done"
     (log,) = tmp_path.glob("anna/*/log.jsonl")
-    assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == list(range(60))
+    assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == list(range(40))
     (trained,) = tmp_path.glob("anna/*/trained.json")
-    assert json.loads(trained.read_text())["steps"] == 60
+    assert json.loads(trained.read_text())["steps"] == 40
 
 
 def test_the_ablation_is_one_command(node: Nodes, fleet: Path, tmp_path: Path) -> None:
     command = ["python", "jobs/evaluate_dancers.py", "--ablation", "--target", str(fleet / "anna.mp4"), "--steps", "20"]
     command += ["--seeds", "1", "--storage", str(tmp_path), "--out", str(tmp_path / "out")]
-    for found in ("3 targets, 0 of them found done", "3 targets, 3 of them found done"):
-        process = node.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        said, _ = process.communicate(timeout=LIMIT_S)
-        assert process.returncode == 0, said
-        assert found in said
+    process = node.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    said, _ = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 0, said
     told = json.loads((tmp_path / "out" / "ablation.json").read_text())
     assert list(told["rows"]) == ["nearest frame", "frame by frame", "+ temporal smoothing", "+ face"]
     assert told["gains"]["body_lpips"].keys() == {"+ temporal smoothing", "+ face"}
     logs = [path.read_text().splitlines() for path in sorted(tmp_path.glob("anna-*/*/log.jsonl"))]
     assert [json.loads(log[-1])["step"] for log in logs] == [19, 19, 19]
     assert ["f_gan" in log[-1] for log in logs] == [False, False, True]
-
-
-def test_a_relative_storage_is_refused_where_it_would_be_lost(node: Nodes, fleet: Path) -> None:
-    code, said = submit(node, "--fleet", fleet_file(fleet, ["anna"], 20), "--storage", "runs")
-    assert code != 0
-    assert "would lie in Ray's temporary copy" in said
-    assert "s3://bucket/prefix or an absolute path" in said
 
 
 def test_all_that_is_wrong_with_a_fleet_is_told_before_it_starts(node: Nodes, fleet: Path, tmp_path: Path) -> None:

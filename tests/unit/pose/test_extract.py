@@ -175,15 +175,9 @@ def test_doubtful_keypoints_are_absent(films: Path) -> None:
     assert poses.score[poses.score > 0].min() >= np.float32(0.99)
 
 
+# The others go through the command line, in tests/test_nasty.py.
 EXPECTED: dict[str, tuple[str, ...]] = {
-    "two_people_12s": ("several-people",),
-    "leaves_frame_vp9_8s": ("dancer-absent", "several-people"),
-    "portrait_60fps_vp9_2s": ("several-people",),
-    "no_person_animation_10s": ("dancer-absent",),
-    "rotated90_metadata_4s": (),
-    "vfr_odd_size_yuv444_6s": ("variable-rate",),
     "hevc_10bit_no_audio_3s": (),
-    "truncated_60pct": ("cut-off",),
     "bitflips": ("undecodable-frames", "dancer-absent"),
     "one_frame": (),
 }
@@ -193,16 +187,14 @@ REFUSED = {
     "not_a_video": "video-unreadable",
     "bomb_16000x8000": "video-too-large",
 }
-# Seconds each: the others are many frames, or several persons.
-QUICK = {"one_frame", "hevc_10bit_no_audio_3s", "bitflips"}
 
 
 @pytest.mark.footage
-@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in EXPECTED])
+@pytest.mark.parametrize("name", EXPECTED)
 def test_nasty_films_give_poses_with_warnings(footage: Path, name: str) -> None:
     poses = extract(probe(footage / "nasty" / f"{name}.mp4", LIMITS), PoseRecipe())
     assert set(EXPECTED[name]) <= {n.slug for n in poses.notices}
-    if not EXPECTED[name] and name != "rotated90_metadata_4s":
+    if not EXPECTED[name]:
         assert poses.present.all()
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -103,17 +104,17 @@ def test_another_format_starts_anew(toy_target: TargetData, tiny_recipe: Recipe,
 def test_sigkill_in_mid_training(tmp_path: Path, tiny_recipe: Recipe, toy_target: TargetData) -> None:
     longer = tiny_recipe.training.model_copy(update={"max_steps": 40, "sample_every_steps": 40})
     recipe = tiny_recipe.model_copy(update={"training": longer})
-    torch.save({"target": toy_target, "recipe": recipe, "stage": STAGE}, tmp_path / "job.pt")
+    (tmp_path / "job").write_bytes(pickle.dumps({"target": toy_target, "recipe": recipe, "stage": STAGE}))
     code = (
-        "import sys, time, torch; from pathlib import Path; from dancedist.training.loop import Trainer\n"
-        "job = torch.load(sys.argv[1], weights_only=False); torch.set_num_threads(int(sys.argv[3]))\n"
+        "import pickle, sys, time, torch; from pathlib import Path; from dancedist.training.loop import Trainer\n"
+        "job = pickle.loads(Path(sys.argv[1]).read_bytes()); torch.set_num_threads(int(sys.argv[3]))\n"
         "slow = lambda done: time.sleep(float(sys.argv[4]))\n"
         "Trainer(job['target'], job['recipe'], Path(sys.argv[2]), 'key', job['stage']).run(slow)\n"
     )
 
     def start(folder: Path, pause_s: float) -> subprocess.Popen[bytes]:
         threads = str(torch.get_num_threads())
-        return subprocess.Popen([sys.executable, "-c", code, tmp_path / "job.pt", folder, threads, str(pause_s)])
+        return subprocess.Popen([sys.executable, "-c", code, tmp_path / "job", folder, threads, str(pause_s)])
 
     victim = start(tmp_path / "broken", 0.1)
     log, deadline = tmp_path / "broken" / "log.jsonl", time.monotonic() + 60

@@ -165,7 +165,9 @@ def test_bf16_channels_last_and_augmented_it_trains_and_resumes_too(data: Target
 def test_compiled_it_learns_the_same(data: TargetData, tmp_path: Path) -> None:
     rows = []
     for compiled in (False, True):
-        recipe = toy_recipe("face", compiled=compiled, max_steps=3, turn_degrees=0.0)
+        recipe = toy_recipe(compiled=compiled, max_steps=3, turn_degrees=0.0)
+        # Each size of window would be compiled.
+        recipe = recipe.model_copy(update={"generator": recipe.generator.model_copy(update={"window": False})})
         trainer = train(data.halved(), tmp_path / str(compiled), recipe)
         rows.append(logged(tmp_path / str(compiled)))
         assert not any("_orig_mod" in name for w in trainer.finished().values() for name in w)
