@@ -55,21 +55,22 @@ sbom: $(SBOM)
 bench: $(READY)
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
 
-# Weights are fetched here, once: everything after it works offline.
+# --no-compile: Python compiles what is imported, pip all there is. Weights are fetched here, once: everything after it
+# works offline.
 $(RUNS): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e .
 	$(BIN)/dancedist weights --fetch quick
 	touch $@
 
 # Ray, MLflow and what the service needs.
 $(SERVES): $(RUNS)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[serve]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e ".[serve]"
 	touch $@
 
 # Tests need an S3 server, a browser's driver and more, which a demo does not wait for.
 $(READY): $(RUNS)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e ".[dev]"
 	touch $@
 
 $(SBOM): k8s/image/sbom.lock

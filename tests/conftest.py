@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.mlflow_server import MlflowServer
+from tests.own_ray import own_ray
 from tests.postgres import PostgresServer
 from tests.s3 import S3Server
 
@@ -36,12 +37,8 @@ def shared_weights() -> Path:
 @pytest.fixture
 def ray_here() -> Iterator[None]:
     """A Ray of this process alone, gone when the test is: the next module starts its own."""
-    import ray
-
-    # "local": not whatever cluster another test has left its address of.
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
+    with own_ray(2):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -92,7 +92,7 @@ def test_probe(footage: Path, name: str) -> None:
         assert f"[{slug}]" in ran.stderr.splitlines()[-1]
 
 
-@pytest.mark.parametrize("name", NO_TARGETS)
+@pytest.mark.parametrize("name", ["one_frame.mp4", "bitflips.mp4", "audio_only.mp4", "bomb_16000x8000.mp4"])
 def test_poses(footage: Path, tmp_path: Path, name: str) -> None:
     out = tmp_path / "poses.parquet"
     ran = dancedist("poses", footage / "nasty" / name, "--out", out)

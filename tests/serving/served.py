@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,6 +19,7 @@ from ray import serve
 
 from serving.app import build
 from serving.settings import Settings
+from tests.own_ray import own_ray
 
 READY_WITHIN_S, ROOM_WITHIN_S = 180.0, 300.0
 
@@ -33,17 +35,19 @@ class Served:
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60)
 
     def __enter__(self) -> Self:
-        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-        serve.start(http_options={"host": "127.0.0.1", "port": self.port})
-        serve.run(build(self.settings))
+        with ExitStack() as stack:
+            stack.callback(self.client.close)
+            stack.enter_context(own_ray(2))
+            stack.callback(serve.shutdown)
+            serve.start(http_options={"host": "127.0.0.1", "port": self.port})
+            serve.run(build(self.settings))
+            self._running = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.client.close()
-        serve.shutdown()
-        ray.shutdown()
+        self._running.close()
 
     def send(self, film: Path, **fields: Any) -> str:
         """Ask for a render, again later where the service says so; its id."""

@@ -14,17 +14,15 @@ import ray
 from cluster.faults import Unexpected, WorkerLost, WorkersUnfit
 from cluster.pool import WorkerPool
 from dancedist.errors import WeightsMissing
+from tests.own_ray import own_ray
 
 pytestmark = pytest.mark.cluster
 
 
 @pytest.fixture(scope="module", autouse=True)
 def one_machine() -> Iterator[None]:
-    root = str(Path(__file__).parents[3])
-    here = {"env_vars": {"PYTHONPATH": root}}
-    ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False, runtime_env=here)
-    yield
-    ray.shutdown()
+    with own_ray(4, {"PYTHONPATH": str(Path(__file__).parents[3])}):
+        yield
 
 
 class Doubler:

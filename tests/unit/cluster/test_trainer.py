@@ -17,6 +17,7 @@ from cluster.job import Failed, News, TargetJob, Trained, done
 from cluster.storage import open_storage
 from cluster.trainer import fit_target
 from dancedist.bundle import load_bundle
+from tests.own_ray import own_ray
 from tests.s3 import S3Server
 from tests.unit.cluster.fits import ROOT, Ear, dance, job, small
 
@@ -33,9 +34,8 @@ def two_cpus(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> I
     with pytest.MonkeyPatch.context() as patch:
         for name, value in s3_server.environment.items():
             patch.setenv(name, value)
-        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": env})
-        yield cache
-        ray.shutdown()
+        with own_ray(2, env):
+            yield cache
 
 
 @pytest.fixture(scope="module")
@@ -83,25 +83,17 @@ def left(trained: Trained | Failed) -> Left:
 
 
 @pytest.fixture(scope="module")
-def trained(two_cpus: Path, film: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, int], Left]:
-    """What so many workers leave at a stage of ZeRO, unbroken."""
-    had: dict[tuple[int, int], Left] = {}
-
-    def once(workers: int, zero_stage: int) -> Left:
-        if (workers, zero_stage) not in had:
-            what = job(film, tmp_path_factory.mktemp("alone"), small(zero_stage=zero_stage), workers)
-            had[workers, zero_stage] = left(Fit(what).wait())
-        return had[workers, zero_stage]
-
-    return once
+def one(two_cpus: Path, film: Path, tmp_path_factory: pytest.TempPathFactory) -> Left:
+    """What one worker leaves, unbroken."""
+    return left(Fit(job(film, tmp_path_factory.mktemp("alone"), small())).wait())
 
 
-@pytest.mark.parametrize("zero_stage", [0, 1])
-def test_two_workers_learn_what_one_does(trained: Callable[[int, int], Left], zero_stage: int) -> None:
-    (one, alone, _), (two, shared, _) = trained(1, 1), trained(2, zero_stage)
-    assert (one.world, two.world, one.steps, two.steps) == (1, 2, 20, 20)
-    assert [row["step"] for row in alone] == [row["step"] for row in shared] == list(range(20))
-    for step, (a, b) in enumerate(zip(alone, shared, strict=True)):
+def test_two_workers_learn_what_one_does(one: Left, film: Path, two_cpus: Path, tmp_path: Path) -> None:
+    """That they do at every stage of ZeRO is the engine's test."""
+    (alone, rows, _), (two, shared, _) = one, left(Fit(job(film, tmp_path, small(), 2)).wait())
+    assert (alone.world, two.world, alone.steps, two.steps) == (1, 2, 20, 20)
+    assert [row["step"] for row in rows] == [row["step"] for row in shared] == list(range(20))
+    for step, (a, b) in enumerate(zip(rows, shared, strict=True)):
         # Sums of floats in another order, and a GAN that makes more of it with every step.
         assert a == pytest.approx(b, rel=1e-6 if step == 0 else 1e-3 if step < 10 else 1e-2), step
 
@@ -136,17 +128,7 @@ def killed(what: TargetJob, step: int) -> tuple[Left, list[dict[str, float]]]:
     return end, heard
 
 
-def test_a_killed_worker_changes_nothing(trained: Callable[[int, int], Left], film: Path, tmp_path: Path) -> None:
-    _, whole, weights = trained(2, 1)
-    (again, rows, same), heard = killed(job(film, tmp_path, small(), 2), 4)
-    assert again.world == 2
-    assert rows == whole == heard
-    assert same == weights
-
-
-def test_one_that_is_called_off_is_taken_up(
-    trained: Callable[[int, int], Left], film: Path, tmp_path: Path, two_cpus: Path
-) -> None:
+def test_one_that_is_called_off_is_taken_up(one: Left, film: Path, tmp_path: Path, two_cpus: Path) -> None:
     what = job(film, tmp_path, small())
     fit = Fit(what)
     (_, pid), *_ = fit.until(lambda news: news.step >= 4).ranks
@@ -156,7 +138,7 @@ def test_one_that_is_called_off_is_taken_up(
         assert time.monotonic() < deadline, "its worker goes on"
         time.sleep(0.1)
     again = Fit(what)
-    assert left(again.wait())[1:] == trained(1, 1)[1:]
+    assert left(again.wait())[1:] == one[1:]
     assert again.heard()[1][0].step >= 3
 
 
@@ -165,7 +147,8 @@ def test_all_stages_are_taken_up_from_a_bucket(film: Path, two_cpus: Path, s3_se
     for file in (film, film.with_suffix(".parquet")):
         bucket.upload(file, file.name)
     recipe = small("local", "face", zero_stage=2, max_steps=6)
-    (broken, rows, weights), _ = killed(job(f"{bucket.uri}/film.mp4", f"{bucket.uri}/fleet", recipe, 2), 8)
+    (broken, rows, weights), heard = killed(job(f"{bucket.uri}/film.mp4", f"{bucket.uri}/fleet", recipe, 2), 8)
+    assert broken.world == 2 and rows == heard
     assert weights.keys() == {"dancer/face.safetensors", "dancer/generator.safetensors"}
     assert [row["step"] for row in rows] == list(range(16))
     assert broken.bundle.startswith("s3://")
