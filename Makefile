@@ -53,7 +53,8 @@ sbom: $(SBOM)
 		--output-reproducible --output-file build/sbom-$$flavour.cdx.json || exit 1; done
 
 bench: $(READY)
-	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+	for file in benchmarks/*.py; do echo $$file; $(BIN)/python $$file || exit 1; done
+	$(BIN)/python benchmarks/tools/table.py
 
 # --no-compile: Python compiles what is imported, pip all there is. Weights are fetched here, once: everything after it
 # works offline.

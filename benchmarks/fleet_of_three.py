@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.record import record
+from benchmarks.tools.record import record
 from dancedist.synthetic import SOURCE, TARGET_TEST, TARGET_TRAINING
 from dancedist.video.encode import write_film
 from tests.nodes import MB, Nodes

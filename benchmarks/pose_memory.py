@@ -19,8 +19,8 @@ sys.path.insert(0, str(ROOT))
 
 import av
 import numpy as np
-from record import record
 
+from benchmarks.tools.record import record
 from cluster.inputs import find_videos
 from cluster.segments import Job, Joined, Looked, Segment, join, look, read, segment_name
 from dancedist.pose.detect import PeopleDetector, means_of

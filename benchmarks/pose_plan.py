@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from record import record
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.tools.record import record
 from cluster.extraction import plan
 from cluster.inputs import find_videos
 from cluster.poses import Answer, extract

@@ -6,20 +6,24 @@ its own, warms up once, and the sides take turns, five times. `FRAMES` frames of
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 
 import cv2
-from pose_deviation import deviations, report
-from pose_split import split_ms
-from record import record
 from rtmlib import Custom, PoseTracker
 
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.tools.pose_deviation import deviations, report
+from benchmarks.tools.pose_split import split_ms
+from benchmarks.tools.record import record
+from benchmarks.tools.turns import Side, times, together
 from dancedist import weights
 from dancedist.errors import RecipeInvalid
 from dancedist.pose.detect import PeopleDetector, available_cores
@@ -29,7 +33,6 @@ from dancedist.recipe import PoseRecipe, VideoRecipe
 from dancedist.video.decode import read_frames
 from dancedist.video.probe import probe
 
-ROOT = Path(__file__).parents[1]
 CLIP = ROOT.parent / "shared" / "footage" / "target_a_dancer_62s.mp4"
 SEGMENT, FRAMES, TURNS, BAR = 256, 512, 5, 3.0
 PLAIN, TRACKER = "rtmlib, detector on every frame", "rtmlib PoseTracker(det_frequency=10)"
@@ -71,35 +74,11 @@ def our_side(precision: str, streams: int) -> Callable[[int, int], list]:
     return loop
 
 
-def serve(make: Callable[[], Callable[[int, int], list]], pipe) -> None:
-    """A side's process: runs what it is told to, answers with CPU seconds."""
-    loop = make()
-    loop(0, 32)
-    pipe.send("ready")
-    for start, stop in iter(pipe.recv, None):
-        began = time.process_time()
-        loop(start, stop)
-        pipe.send(time.process_time() - began)
-
-
-class Side:
-    """A process that waits for its turn."""
-
-    def __init__(self, make: Callable[[], Callable[[int, int], list]]) -> None:
-        context = get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(make, theirs), daemon=True)
-        self.process.start()
-        self.pipe.recv()
-
-
 def turn(sides: list[Side], frames: int) -> dict[str, float]:
     """Frames a second while each of the sides works on `frames` of its own, and CPU ms a frame."""
-    began, busy = time.perf_counter(), sum(cpu_times())
-    for i, side in enumerate(sides):
-        side.pipe.send((i * frames, (i + 1) * frames))
-    cpu_s = sum(side.pipe.recv() for side in sides)
-    wall_s, done = time.perf_counter() - began, frames * len(sides)
+    busy, done = sum(cpu_times()), frames * len(sides)
+    wall_s, cpu_each_s = together(sides, [(i * frames, (i + 1) * frames) for i in range(len(sides))])
+    cpu_s = sum(cpu_each_s)
     others = max(0.0, sum(cpu_times()) - busy - cpu_s) / wall_s
     return {"frames_per_s": done / wall_s, "cpu_ms_per_frame": cpu_s / done * 1e3, "cores_used_by_others": others}
 
@@ -119,8 +98,26 @@ def take_turns(plan: dict[str, tuple[list[Side], int]]) -> dict[str, dict]:
             turns[name].append(turn(sides, frames))
         print({name: round(t[-1]["frames_per_s"], 1) for name, t in turns.items()}, flush=True)
     for side in {side for sides, _ in plan.values() for side in sides}:
-        side.pipe.send(None)
+        side.end()
     return {name: summary(t) for name, t in turns.items()}
+
+
+def counted(make: Callable[[], Callable[[int, int], list]]) -> Callable[[int, int], float]:
+    """A side's work, told in CPU seconds."""
+    loop = make()
+    loop(0, 32)
+
+    def work(start: int, stop: int) -> float:
+        began = time.process_time()
+        loop(start, stop)
+        return time.process_time() - began
+
+    return work
+
+
+def side(make: Callable[[], Callable[[int, int], list]]) -> Side:
+    """A process that waits for its turn."""
+    return Side(partial(counted, make))
 
 
 def summary(turns: list[dict[str, float]]) -> dict:
@@ -129,9 +126,9 @@ def summary(turns: list[dict[str, float]]) -> dict:
     return {key: round(median(t[key] for t in turns), 2) for key in turns[0]} | {"turns": rates}
 
 
-def times(rows: dict, fast: str, slow: str) -> float:
-    """Median over the turns of how many times as fast: in one turn a shared machine is as busy for both."""
-    return round(median(a / b for a, b in zip(rows[fast]["turns"], rows[slow]["turns"], strict=True)), 2)
+def against(rows: dict, fast: str, slow: str) -> dict[str, float]:
+    """How many times as fast; rates, not seconds."""
+    return times(rows[fast]["turns"], rows[slow]["turns"])
 
 
 def bf16() -> str | None:
@@ -145,23 +142,27 @@ def bf16() -> str | None:
 
 def main() -> None:
     """Print the rows and write them down."""
+    if not CLIP.exists():
+        print(f"not measured: needs {CLIP}")
+        return
     cores, film = available_cores(), probe(CLIP, VideoRecipe())
     no_bf16 = bf16()
-    plain, tracker = Side(partial(rtmlib_side, False)), Side(partial(rtmlib_side, True))
-    ours = Side(partial(our_side, "f32", cores))
-    workers = [Side(partial(our_side, "f32", 1)) for _ in range(2)]
+    plain, tracker = side(partial(rtmlib_side, False)), side(partial(rtmlib_side, True))
+    ours = side(partial(our_side, "f32", cores))
+    workers = [side(partial(our_side, "f32", 1)) for _ in range(2)]
     plan = {PLAIN: ([plain], FRAMES // 4), TRACKER: ([tracker], FRAMES), OURS: ([ours], FRAMES)}
     plan |= {ONE: (workers[:1], SEGMENT), TWO: (workers, SEGMENT)}
     if no_bf16 is None:
-        plan["ours, bf16"] = ([Side(partial(our_side, "bf16", cores))], FRAMES)
+        plan["ours, bf16"] = ([side(partial(our_side, "bf16", cores))], FRAMES)
     rows: dict[str, dict | str] = take_turns(plan)
     if no_bf16 is not None:
         rows["ours, bf16"] = no_bf16
     deviation = deviations(film, SEGMENT, SEGMENT)
-    ratio, workers_ratio = times(rows, OURS, TRACKER), times(rows, TWO, ONE)
+    ratio, two = against(rows, OURS, TRACKER), against(rows, TWO, ONE)
     split = split_ms(film, SEGMENT)
     figures = {
-        "workers_ratio": workers_ratio,
+        "spread": ratio,
+        "workers_ratio": two["median"],
         "workers_bar": WORKERS_BAR,
         "clip": f"{CLIP.name}, its first {FRAMES} frames; median of {TURNS} turns",
         "rows": rows,
@@ -170,12 +171,12 @@ def main() -> None:
         "deviation_bar": DEVIATION_BAR,
     }
     packages = ("rtmlib", "onnxruntime", "openvino", "opencv-python", "av", "numpy")
-    record("pose_throughput", ratio, BAR, figures, packages)
+    record("pose_throughput", ratio["median"], BAR, figures, packages)
     for name, row in rows.items():
         told = row if isinstance(row, str) else f"{row['frames_per_s']:6.1f} frames/s, of {row['turns']}"
         print(f"{name:40s}{told}")
     print(f"{ratio} times PoseTracker, claimed {BAR}")
-    print(f"2 workers {times(rows, TWO, TRACKER)} times PoseTracker, {workers_ratio} times 1, claimed {WORKERS_BAR}")
+    print(f"2 workers {against(rows, TWO, TRACKER)} times PoseTracker, {two} times 1, claimed {WORKERS_BAR}")
     print("ms a frame:", ", ".join(f"{k} {v}" for k, v in split.items()))
     report(deviation)
 

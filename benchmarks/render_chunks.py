@@ -17,7 +17,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.record import record
+from benchmarks.tools.record import record
 from dancedist import verbs
 from dancedist.bundle import Bundle, load_bundle
 from dancedist.pose.extract import extract_with_progress

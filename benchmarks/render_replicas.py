@@ -14,7 +14,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.record import record
+from benchmarks.tools.record import record
 from cluster.visitor import RenderService
 from dancedist.progress import silent
 

@@ -17,7 +17,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.record import record
+from benchmarks.tools.record import record
 from dancedist.bundle import Bundle
 from dancedist.evaluation import perceptual_metric
 from dancedist.metrics.image import Lpips

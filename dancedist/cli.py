@@ -29,7 +29,7 @@ RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="TOML file wit
 PoseModel = Annotated[str | None, typer.Option(help="Pose network: a weights name or an ONNX file. See `weights`.")]
 RenderRecipe = Annotated[
     Path | None,
-    typer.Option("--recipe", help="TOML file whose [video], [pose] and [retarget] go over what the dancer has."),
+    typer.Option("--recipe", help="TOML file: its video, pose and retarget go over what the dancer has."),
 ]
 Video = Annotated[Path, typer.Argument(help="A video file.", show_default=False)]
 

@@ -26,7 +26,7 @@ def extract_poses(
         ),
     ],
     output: Annotated[str, typer.Option(help="Folder or s3://bucket/prefix for poses/, stats, errors, summary.json.")],
-    recipe: Annotated[Path | None, typer.Option(help="TOML file: [pose], [video], [extraction], [retarget].")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="TOML file: pose, video, extraction, retarget.")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that find people. 0: the recipe's, or what fits.")] = 0,
     strict: Annotated[bool, typer.Option("--strict", help="End at the first video that fails.")] = False,
     retarget_to: Annotated[

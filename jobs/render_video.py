@@ -23,7 +23,7 @@ def render_video(
     source: Annotated[str, typer.Option(help="A video of somebody dancing. Local or s3://.")],
     out: Annotated[str, typer.Option(help="MP4 to write. Local or s3://.")],
     recipe: Annotated[
-        Path | None, typer.Option(help="TOML file whose [video], [pose] and [retarget] go over what the dancer has.")
+        Path | None, typer.Option(help="TOML file: its video, pose and retarget go over what the dancer has.")
     ] = None,
     registry: Annotated[
         str | None, typer.Option(help="MLflow server; default: $MLFLOW_TRACKING_URI, else SQLite in the storage.")

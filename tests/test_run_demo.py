@@ -1,4 +1,4 @@
-"""The whole system on one machine: trained, registered, served over HTTP, with short films of the drawn performers."""
+"""The whole system on one machine: trained, registered, served over HTTP, with short films of a drawn performer."""
 
 from __future__ import annotations
 
@@ -27,8 +27,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     out = tmp_path_factory.mktemp("demo")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_ADDRESS", "local")
-        short = {name: replace(scene, seconds_each=1.2) for name, scene in demo.SCENES.items()}
-        patch.setattr(demo, "SCENES", short | {"milos_dance": replace(short["milos_dance"], seconds_each=4.0)})
+        # One of the two: a fleet of two is test_train_many.py's.
+        patch.setattr(demo, "DANCES", {"rosa": demo.DANCES["rosa"]})
+        short = {"rosa": replace(demo.SCENES["rosa"], seconds_each=1.2)}
+        patch.setattr(demo, "SCENES", short | {"milos_dance": replace(demo.SCENES["milos_dance"], seconds_each=4.0)})
         first = demo.demonstrate(out, STEPS, FACE_STEPS)
         written = written_ns(out)
         return out, first, demo.demonstrate(out, STEPS, FACE_STEPS), written
@@ -38,9 +40,9 @@ def written_ns(out: Path) -> list[int]:
     return [path.stat().st_mtime_ns for path in sorted((out / "films").rglob("*.*"))]
 
 
-def test_two_dancers_go_all_the_way(made: Made) -> None:
+def test_a_dancer_goes_all_the_way(made: Made) -> None:
     out, shown, _, _ = made
-    assert {row.target: (row.state, row.version) for row in shown.fleet} == {"rosa": ("done", 1), "milo": ("done", 1)}
+    assert [(row.target, row.state, row.version) for row in shown.fleet] == [("rosa", "done", 1)]
     for dancer, dance in demo.DANCES.items():
         source, film = (
             probe(p, Recipe().video) for p in (out / f"footage/{dance}.mp4", out / "films" / dancer / "dance.mp4")
@@ -56,9 +58,9 @@ def test_two_dancers_go_all_the_way(made: Made) -> None:
 
 def test_a_second_run_does_nothing_again(made: Made) -> None:
     out, first, again, written = made
-    assert [row.state for row in again.fleet] == ["found done"] * 2
+    assert [row.state for row in again.fleet] == ["found done"]
     assert all(again.films[dancer]["result"] == film["result"] for dancer, film in first.films.items())
-    assert len(written) > 6 and written_ns(out) == written
+    assert len(written) > 3 and written_ns(out) == written
     told = json.loads((out / "demo.json").read_text())
     assert [Row(**row) for row in told["fleet"]] == again.fleet
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,9 @@ from dancedist.gan.discriminator import Discriminator
 from dancedist.gan.generator import encoder_decoder, init_weights
 from dancedist.gan.losses import least_squares
 from dancedist.gan.step import Judge
-from dancedist.recipe import FaceRecipe
+
+if TYPE_CHECKING:
+    from dancedist.recipe import FaceRecipe
 
 # The residual fades out over this part of the crop's side, so that no edge of the crop shows.
 _FADE = 0.125

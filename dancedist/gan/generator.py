@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dancedist.recipe import Recipe
+if TYPE_CHECKING:
+    from dancedist.recipe import Recipe
 
 # Channels of the last layer's input where the network works on patches.
 _FINE_FILTERS = 8

@@ -117,7 +117,10 @@ def perceptual_loss(recipe: Recipe, device: torch.device) -> Perceptual | None:
     backbone = recipe.losses.perceptual_backbone
     if backbone == "none" or recipe.losses.perceptual == 0:
         return None
-    return _perceptual(backbone, recipe.losses.perceptual_stages).to(device)
+    loss = _perceptual(backbone, recipe.losses.perceptual_stages).to(device)
+    if recipe.training.channels_last:
+        loss = loss.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return loss
 
 
 @cache

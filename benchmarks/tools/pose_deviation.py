@@ -1,4 +1,4 @@
-"""How far our keypoints lie from per-frame detection's, and why. `python benchmarks/pose_deviation.py`.
+"""How far our keypoints lie from per-frame detection's, and why.
 
 Compared are raw keypoints (not smoothed, no score gate but this one) that score above 0.3 on both sides, of one person
 in one frame: theirs is who lies nearest to ours. Distances are in torso lengths: the median of neck to hip.
@@ -85,12 +85,3 @@ def report(rows: dict[str, dict[str, float]]) -> None:
     """One line a row."""
     for what, row in rows.items():
         print(f"{what:52s}" + "".join(f"{name} {value:<9}" for name, value in row.items()))
-
-
-if __name__ == "__main__":
-    from pose_throughput import CLIP, FRAMES, SEGMENT
-
-    from dancedist.recipe import VideoRecipe
-    from dancedist.video.probe import probe
-
-    report(deviations(probe(CLIP, VideoRecipe()), SEGMENT, FRAMES))

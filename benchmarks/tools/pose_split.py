@@ -1,4 +1,4 @@
-"""Where the time of pose extraction goes: wall ms a frame of one thread. `python benchmarks/pose_split.py`."""
+"""Where the time of pose extraction goes: wall ms a frame of one thread."""
 
 from __future__ import annotations
 
@@ -52,12 +52,3 @@ def split_ms(film: Video, frames: int) -> dict[str, float]:
             stack.enter_context(patch.object(owner, name, timed(stage, getattr(owner, name))))
         extract.extract_to(film, Path(folder) / "poses", PoseRecipe(threads=1))
     return {stage: round(s / frames * 1e3, 2) for stage, s in spent.items()}
-
-
-if __name__ == "__main__":
-    from pose_throughput import CLIP, SEGMENT
-
-    from dancedist.recipe import VideoRecipe
-    from dancedist.video.probe import probe
-
-    print(split_ms(probe(CLIP, VideoRecipe()), SEGMENT))

@@ -10,7 +10,7 @@ from typing import Any
 
 from dancedist.pose.detect import available_cores
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).resolve().parents[1] / "results"
 
 
 def record(name: str, ratio: float, bar: float, figures: dict[str, Any], packages: tuple[str, ...] = ()) -> None:

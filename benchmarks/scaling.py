@@ -1,0 +1,135 @@
+"""Claim: time and memory grow no faster than the film and the fleet do.
+
+    python benchmarks/scaling.py [runs/demo]
+
+Films of several lengths through `dancedist poses` and `dancedist render`; fleets of several sizes through train_many,
+a core a target; a minute rendered by one replica and by two (what render_replicas.py measured).
+Each point is a process of its own. Growth: how much more the last point takes than the first, over how much more there
+is to do; fixed costs make it smaller than 1. The curves are docs/scaling.png; docs/scaling.md says what follows.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from benchmarks.tools.demo_dancers import DEMO, demo_in
+from benchmarks.tools.record import RESULTS, record
+from cluster.registry import fetch_dancer
+from dancedist.recipe import load_recipe
+from dancedist.synthetic import TARGET_TEST
+from dancedist.video.decode import read_frames
+from dancedist.video.encode import write_film
+from dancedist.video.probe import probe
+
+FILM_S, FLEETS, STEPS, BAR = (15, 30, 60, 120), (1, 2, 4, 6), 40, 1.1
+Point = dict[str, float]
+
+
+def measured(command: list[str], env: dict[str, str] | None = None) -> Point:
+    """Seconds of a command, and MB of its largest process."""
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, *command], cwd=ROOT, env={**os.environ, **(env or {})}, stderr=subprocess.DEVNULL
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    assert status == 0, command
+    return {"seconds": round(time.perf_counter() - began, 2), "peak_mb": round(usage.ru_maxrss / 1e3)}
+
+
+def films(demo: Path, folder: Path) -> dict[str, list[Point]]:
+    """Poses and rendering by seconds of film."""
+    dancer = fetch_dancer("models:/dancer-rosa@champion", folder / "dancer", str(demo))
+    recipe = load_recipe("quick").video
+    dance = probe(demo / "footage" / "milo.mp4", recipe)
+    frames = [frame for frame in read_frames(dance, 0, round(15 * dance.fps)) if frame is not None]
+    points: dict[str, list[Point]] = {"poses": [], "rendering": []}
+    for seconds in FILM_S:
+        film = folder / f"{seconds}.mp4"
+        there_and_back = ((frames + frames[::-1]) * seconds)[: round(seconds * dance.fps)]
+        write_film(film, iter(there_and_back), dance.fps, crf=recipe.crf, speed=recipe.speed)
+        run = ["-m", "dancedist"]
+        looked = measured([*run, "poses", str(film), "--out", str(folder / f"{seconds}.parquet")])
+        both = measured([*run, "render", str(dancer), str(film), "--out", str(folder / "out.mp4")])
+        points["poses"].append({"size": seconds, **looked})
+        points["rendering"].append({"size": seconds, **both})
+        print(seconds, "s of film:", points["poses"][-1], points["rendering"][-1], flush=True)
+    return points
+
+
+def fleets(folder: Path) -> list[Point]:
+    """A fleet by its targets."""
+    points = []
+    for targets in FLEETS:
+        place = folder / f"fleet-{targets}"
+        place.mkdir()
+        lines = [f'[defaults]\npreset = "quick"\ncpus = 1\noverrides.training.max_steps = {STEPS}']
+        lines.append(f"overrides.face.max_steps = {STEPS // 4}")
+        for i in range(targets):
+            film = place / f"t{i}.mp4"
+            shown = list(islice(TARGET_TEST.frames(), 100 + i))
+            write_film(film, iter(shown), Fraction(25), crf=16, speed="ultrafast")
+            lines.append(f'[[target]]\nname = "t{i}"\nvideos = "{film.name}"')
+        (place / "fleet.toml").write_text("\n".join(lines))
+        job = ["jobs/train_many.py", "--fleet", str(place / "fleet.toml"), "--storage", str(place / "out")]
+        took = measured(job, {"RAY_ADDRESS": "local"})
+        points.append({"size": targets, **took})
+        print(targets, "targets:", points[-1], flush=True)
+    return points
+
+
+def growth(points: list[Point], what: str) -> float:
+    """See above; of memory alone: how much more there is at the end."""
+    first, last = points[0], points[-1]
+    more = last[what] / first[what]
+    return round(more if what == "peak_mb" else more / (last["size"] / first["size"]), 3)
+
+
+def drawn(points: dict[str, list[Point]], path: Path) -> None:
+    """Time and memory of each, from the measured points."""
+    figure = Figure(figsize=(4 * len(points), 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(2, len(points))
+    labels = {"poses": "s of film", "rendering": "s of film", "fleet": "targets", "replicas": "replicas"}
+    for column, (name, row) in enumerate(points.items()):
+        for line, what in enumerate(("seconds", "peak_mb")):
+            axis, sizes = axes[line][column], [point["size"] for point in row]
+            axis.plot(sizes, [point.get(what, float("nan")) for point in row], "o-")
+            axis.set(xlabel=labels[name], ylabel=what.replace("_", " "), title=name, ylim=(0, None), xlim=(0, None))
+    figure.savefig(path, dpi=80)
+
+
+def replicas() -> list[Point]:
+    """Of the minute that render_replicas.py measured."""
+    runs = json.loads((RESULTS / "render_replicas.json").read_text())["runs"]
+    seconds = {1: sum(runs["one"]["timings_s"].values()), 2: sum(runs["two"]["timings_s"].values())}
+    return [{"size": count, "seconds": round(s, 1)} for count, s in seconds.items()]
+
+
+def main(demo: Path) -> None:
+    with TemporaryDirectory(prefix="dancedist-") as scratch:
+        folder = Path(scratch)
+        points = {**films(demo_in(demo), folder), "fleet": fleets(folder)}
+    grown = {f"{name} {what}": growth(row, what) for name, row in points.items() for what in ("seconds", "peak_mb")}
+    points["replicas"] = replicas()
+    drawn(points, ROOT / "docs" / "scaling.png")
+    print(grown)
+    figures = {"points": points, "growth": grown}
+    record("scaling", BAR / max(value for name, value in grown.items() if "seconds" in name), 1.0, figures, ("ray",))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else DEMO)

@@ -1,0 +1,102 @@
+"""The presets' networks for benchmarks/gpu.py, which has no pydantic to read a recipe with.
+
+VGG's weights are random: they decide nothing about speed. What is learnt is benchmarks/training_step.py's matter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from dancedist.gan.discriminator import Discriminator
+from dancedist.gan.generator import Generator, build_generator
+from dancedist.gan.losses import Backbone, Perceptual
+from dancedist.gan.step import LossWeights
+
+Networks = tuple[Generator, Discriminator, Perceptual]
+# Convolutions per stage.
+_VGG = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
+_LOCAL_BLOCKS = 3
+_PAPER = LossWeights(feature_matching=10.0, perceptual=5.0, l1=0.0)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What of a recipe decides how long a step takes; the defaults are dancedist/recipe.py's."""
+
+    height: int
+    width: int
+    local: bool = False
+    filters: int = 64
+    downsamplings: int = 4
+    blocks: int = 9
+    patch: int = 1
+    backdrop: bool = False
+    discriminator_filters: int = 64
+    layers: int = 3
+    scales: int = 2
+    backbone: Backbone = "vgg19"
+    perceptual_stages: int = 5
+    perceptual_crop_px: int = 0
+    weights: LossWeights = _PAPER
+    channels_last: bool = False
+    augment: bool = False
+
+
+FAST_256 = Shape(256, 256, channels_last=True, augment=True)
+FAST_512 = replace(FAST_256, width=512)
+# recipe.LocalRecipe's own numbers.
+FAST_1024 = replace(FAST_256, height=512, width=1024, local=True, scales=3, weights=replace(_PAPER, perceptual=10.0))
+QUICK = Shape(
+    96, 160, filters=24, downsamplings=3, blocks=4, patch=2, backdrop=True, discriminator_filters=24, backbone="vgg16",
+    perceptual_stages=3, perceptual_crop_px=48, weights=LossWeights(10.0, 10.0, 30.0, 30.0),
+)  # fmt: skip
+
+
+def tiny_of(shape: Shape) -> Shape:
+    """The same in small."""
+    small = replace(shape, height=32, width=48, filters=4, downsamplings=1, blocks=1)
+    return replace(
+        small, discriminator_filters=4, perceptual_stages=1, perceptual_crop_px=shape.perceptual_crop_px // 3
+    )
+
+
+def build(shape: Shape, device: torch.device) -> Networks:
+    """Generator, discriminator, perceptual loss, float32."""
+    # Made where they shall be: a processor takes seconds to draw so many weights.
+    with device:
+        discriminator = Discriminator(12, shape.discriminator_filters, shape.layers, shape.scales)
+        perceptual = Perceptual(shape.backbone, random_vgg(shape.backbone), shape.perceptual_stages)
+    return generator_of(shape, device), discriminator, perceptual
+
+
+def generator_of(shape: Shape, device: torch.device) -> Generator:
+    """As training makes it."""
+    stages = ("global", "local") if shape.local else ("global",)
+    recipe = SimpleNamespace(stages=stages, generator=shape, local=SimpleNamespace(blocks=_LOCAL_BLOCKS))
+    torch.manual_seed(0)
+    with device:
+        return build_generator(cast(Any, recipe))
+
+
+def random_vgg(backbone: Backbone) -> dict[str, Tensor]:
+    """Weights of its shapes by torchvision's keys, drawn so that features keep their size."""
+    state, index, channels = dict[str, Tensor](), 0, 3
+    for stage, convolutions in enumerate(_VGG[backbone]):
+        index += 1 if stage else 0
+        width = min(64 * 2**stage, 512)
+        for _ in range(convolutions):
+            state[f"features.{index}.weight"] = torch.randn(width, channels, 3, 3) * (2 / (9 * channels)) ** 0.5
+            state[f"features.{index}.bias"] = torch.zeros(width)
+            index, channels = index + 2, width
+    return state
+
+
+def random_pairs(shape: Shape, batch: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Figures and truth, (B, 2, 3, H, W) in [-1, 1]."""
+    size = (batch, 2, 3, shape.height, shape.width)
+    return torch.rand(size, device=device) * 2 - 1, torch.rand(size, device=device) * 2 - 1
