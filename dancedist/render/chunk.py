@@ -18,6 +18,7 @@ from dancedist.pairs import to_pictures, to_tensor
 from dancedist.pose.sequence import PoseSequence
 from dancedist.render.face import refine
 from dancedist.render.finish import Picture
+from dancedist.render.network import prepared
 from dancedist.render.plan import Chunk
 from dancedist.video.ahead import ReadAhead
 
@@ -65,10 +66,11 @@ def render_chunk(bundle: Bundle, poses: PoseSequence, chunk: Chunk) -> Iterator[
 def render_together(bundle: Bundle, parts: Sequence[Part]) -> Iterator[tuple[int, int, Picture]]:
     """Pictures of several chunks, as (number of the part, frame, picture): each in order, all in lockstep.
 
-    Recursive, in float32: y'_t = G(x_t, y'_{t-1}), y' before the first frame is zero (paper, "Temporal Smoothing");
-    the face's residual is part of what the next frame sees, and that is rounded to GRID. So time cannot be batched, but
-    one frame of each can.
+    Recursive: y'_t = G(x_t, y'_{t-1}), y' before the first frame is zero (paper, "Temporal Smoothing"), in float32
+    where [render] says nothing else; the face's residual is part of what the next frame sees, and that is rounded to
+    GRID. So time cannot be batched, but one frame of each can.
     """
+    bundle = prepared(bundle)
     strands = {i: _Strand(bundle, part) for i, part in enumerate(parts)}
     while strands:
         sizes: dict[tuple[int, int], list[int]] = {}

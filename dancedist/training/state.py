@@ -39,7 +39,8 @@ def new_state(
         for network in (generator, discriminator):
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     ema = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay))  # type: ignore[no-untyped-call]
-    if recipe.compiled:
+    # A processor's steps are no faster for it (benchmarks/NOTES.md), and wait a minute for the first.
+    if recipe.compiled and next(generator.parameters()).is_cuda:
         for network in (generator, discriminator):
             # Of one size: sizes that vary, as windows do, are each compiled, up to a limit.
             network.compile(dynamic=False)

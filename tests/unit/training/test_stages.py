@@ -161,7 +161,14 @@ def test_bf16_channels_last_and_augmented_it_trains_and_resumes_too(data: Target
     assert first[0]["d_real"] != first[1]["d_real"]
 
 
-@pytest.mark.slow
+def test_a_processor_compiles_nothing(data: TargetData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    state = Trainer(data.halved(), toy_recipe(compiled=True), tmp_path, "key", BACKDROP).state
+    assert all(engine.module._compiled_call_impl is None for engine in (state.generator, state.discriminator))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_compiled_it_learns_the_same(data: TargetData, tmp_path: Path) -> None:
     rows = []
     for compiled in (False, True):
