@@ -7,6 +7,8 @@ READY := $(VENV)/.ready
 SERVES := $(VENV)/.serves
 SBOM := $(VENV)/sbom
 ARGS ?=
+# Ray and the service are many processes, and each would compile all of this repository anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 # The image's platform. With ARGS=--upgrade to the newest versions that pyproject.toml allows.
 LOCK := $(BIN)/uv pip compile --quiet --no-header --generate-hashes --python-version 3.11 \
@@ -56,22 +58,21 @@ bench: $(READY)
 	for file in benchmarks/*.py; do echo $$file; $(BIN)/python $$file || exit 1; done
 	$(BIN)/python benchmarks/tools/table.py
 
-# --no-compile: Python compiles what is imported, pip all there is. Weights are fetched here, once: everything after it
-# works offline.
+# Weights are fetched here, once: everything after it works offline.
 $(RUNS): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
 	$(BIN)/dancedist weights --fetch quick
 	touch $@
 
 # Ray, MLflow and what the service needs.
 $(SERVES): $(RUNS)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e ".[serve]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[serve]"
 	touch $@
 
 # Tests need an S3 server, a browser's driver and more, which a demo does not wait for.
 $(READY): $(RUNS)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e ".[dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
 	touch $@
 
 $(SBOM): k8s/image/sbom.lock
