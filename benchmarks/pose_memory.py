@@ -106,6 +106,9 @@ def main() -> None:
     if len(sys.argv) > 1:
         step(Path(sys.argv[2]), sys.argv[1])
         return
+    if not CLIP.exists():
+        print(f"not measured: needs {CLIP}")
+        return
     figures = {name: peaks(times) for name, times in LOOPS.items()}
     short, long = figures.values()
     growth = {step: long[step] / short[step] for step in ("read", "detect", "join")}
