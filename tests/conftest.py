@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from tests.mlflow_server import MlflowServer
 from tests.own_ray import own_ray
 from tests.postgres import PostgresServer
 from tests.s3 import S3Server
+
+# A shell ignores Ctrl-C in what it starts in the background, and children inherit that: the tests' jobs would, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
