@@ -19,7 +19,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.tools.lessons import School
-from benchmarks.tools.recipe_2019 import PLAIN_TORCH, render_2019
+from benchmarks.tools.recipe_2019 import render_2019
 from benchmarks.tools.record import record
 from benchmarks.tools.turns import Side, take_turns, times
 from dancedist.bundle import load_bundle
@@ -99,7 +99,7 @@ def main() -> None:
         school = School(Path(scratch), (256, 256))
         recipe = school.recipe({"max_steps": LESSONS, "ema_decay": 0.5})
         train_dancer(school.target(), recipe, "drawn", school.folder / "work", school.folder / "dancer")
-        sides = {OURS: Side(partial(Film, school)), THEIRS: Side(partial(Loop2019, school), PLAIN_TORCH)}
+        sides = {OURS: Side(partial(Film, school)), THEIRS: Side(partial(Loop2019, school))}
         seconds = take_turns(sides, TURNS, FRAMES)
         for side in sides.values():
             side.end()

@@ -18,7 +18,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.tools.lessons import School
-from benchmarks.tools.recipe_2019 import PLAIN_TORCH, Training2019
+from benchmarks.tools.recipe_2019 import Training2019
 from benchmarks.tools.record import record
 from benchmarks.tools.turns import Side
 from dancedist.gan.discriminator import Discriminator
@@ -87,8 +87,8 @@ def main() -> None:
         school.target(recipe(school))
         peaks = {}
         # One after the other: together they would not fit everywhere.
-        for name, make, environment in ((THEIRS, Memory2019, PLAIN_TORCH), (OURS, Memory, {})):
-            side = Side(partial(make, school), environment)
+        for name, make in ((THEIRS, Memory2019), (OURS, Memory)):
+            side = Side(partial(make, school))
             seconds, peaks[name] = side.turn()
             print(f"{name}: {peaks[name]:.0f} MB, {seconds:.0f} s", flush=True)
             side.end()

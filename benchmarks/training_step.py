@@ -17,7 +17,6 @@ from tempfile import TemporaryDirectory
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.tools.lessons import PLAIN, Lessons, Lessons2019, School
-from benchmarks.tools.recipe_2019 import PLAIN_TORCH
 from benchmarks.tools.record import record
 from benchmarks.tools.turns import Side, take_turns, times
 
@@ -31,7 +30,7 @@ def main() -> None:
         size = school.target().data.size
         sides = {
             OURS: Side(partial(Lessons, school, until=LESSONS)),
-            THEIRS: Side(partial(Lessons2019, school, PLAIN, until=LESSONS), PLAIN_TORCH),
+            THEIRS: Side(partial(Lessons2019, school, PLAIN, until=LESSONS)),
         }
         seconds = take_turns(sides, TURNS, STEPS)
         lpips = {name: side.turn(0)[1] for name, side in sides.items()}

@@ -14,6 +14,7 @@ from dancedist.pairs import to_pictures
 from dancedist.recipe import Recipe, load_recipe
 from dancedist.synthetic import TARGET_TRAINING
 from dancedist.synthetic.films import write_scene
+from dancedist.training.heap import keep_heap
 from dancedist.training.loop import Trainer
 from dancedist.training.pictures import sampled
 from dancedist.training.schedule import step_pairs
@@ -59,7 +60,8 @@ class Lessons:
         self(1)
 
     def begin(self) -> None:
-        """Before the first step."""
+        """What a run does before its first step."""
+        keep_heap()
 
     def step(self) -> None:
         """One of this side's."""

@@ -17,8 +17,6 @@ from dancedist.gan.discriminator import Discriminator
 from dancedist.gan.generator import Generator
 from dancedist.gan.losses import Perceptual, feature_matching, least_squares
 
-# What importing dancedist changes for torch, and a user of the recipe does not have.
-PLAIN_TORCH = {"THP_MEM_ALLOC_ENABLE": "0"}
 ADAM = {"lr": 2e-4, "betas": (0.5, 0.999)}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +9,6 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from statistics import median
 from typing import Any
-from unittest.mock import patch
 
 Work = Callable[..., Any]
 
@@ -18,12 +16,11 @@ Work = Callable[..., Any]
 class Side:
     """`make()`, called in a process of its own, gives what does the work; it warms up by itself."""
 
-    def __init__(self, make: Callable[[], Work], environment: Mapping[str, str] | None = None) -> None:
+    def __init__(self, make: Callable[[], Work]) -> None:
         context = get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(make, theirs), daemon=True)
-        with patch.dict(os.environ, environment or {}):
-            self._process.start()
+        self._process.start()
         self.answer()
 
     def begin(self, *args: Any) -> None:

@@ -24,6 +24,7 @@ from dancedist.stage import stage_detail
 from dancedist.training.checkpoints import Checkpoints, FolderCheckpoints
 from dancedist.training.engine import MakeEngine, Ranks, TorchEngine
 from dancedist.training.faces import FaceStage
+from dancedist.training.heap import keep_heap
 from dancedist.training.pictures import plot_losses
 from dancedist.training.schedule import total_steps
 from dancedist.training.stages import Lesson, Stage, Weights, run_step
@@ -86,6 +87,7 @@ class Trainer:
 
     def run(self, advance: Advance = silent) -> None:
         """Train to the end. Progress counts steps; those done before count at once. Raises TrainingDiverged."""
+        keep_heap()
         advance(self.step)
         started, before = time.monotonic(), self.state.seconds
         while (name := self._go_on()) is not None:

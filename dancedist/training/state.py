@@ -44,12 +44,11 @@ def new_state(
         for network in (generator, discriminator):
             # Of one size: sizes that vary, as windows do, are each compiled, up to a limit.
             network.compile(dynamic=False)
-    engines = [
-        engine(
-            n, torch.optim.Adam(n.parameters(), recipe.learning_rate, recipe.betas), recipe.accumulate, recipe.clip_norm
-        )
-        for n in (generator, discriminator)
-    ]
+    engines = []
+    for network in (generator, discriminator):
+        # Fused: one pass over memory; and moments too small to be normal numbers cost nothing.
+        optimizer = torch.optim.Adam(network.parameters(), recipe.learning_rate, recipe.betas, fused=True)
+        engines.append(engine(network, optimizer, recipe.accumulate, recipe.clip_norm))
     return TrainingState(engines[0], engines[1], ema)
 
 
