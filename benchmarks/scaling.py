@@ -4,8 +4,9 @@
 
 Films of several lengths through `dancedist poses` and `dancedist render`; fleets of several sizes through train_many,
 a core a target; a minute rendered by one replica and by two (what render_replicas.py measured).
-Each point is a process of its own. Growth: how much more the last point takes than the first, over how much more there
-is to do; fixed costs make it smaller than 1. The curves are docs/scaling.png; docs/scaling.md says what follows.
+Each point is a process of its own; its memory is what it and all that it starts hold together, at their peak. Growth:
+how much more the last point takes than the first, over how much more there is to do; fixed costs make it smaller
+than 1. The curves are docs/scaling.png; docs/scaling.md says what follows.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from benchmarks.tools.demo_dancers import DEMO, demo_in
+from benchmarks.tools.memory import MemoryWatch
 from benchmarks.tools.record import RESULTS, record
 from cluster.registry import fetch_dancer
 from dancedist.recipe import load_recipe
@@ -40,14 +42,14 @@ Point = dict[str, float]
 
 
 def measured(command: list[str], env: dict[str, str] | None = None) -> Point:
-    """Seconds of a command, and MB of its largest process."""
+    """Seconds of a command, and MB of it and of all that it starts."""
     began = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, *command], cwd=ROOT, env={**os.environ, **(env or {})}, stderr=subprocess.DEVNULL
     )
-    _, status, usage = os.wait4(process.pid, 0)
-    assert status == 0, command
-    return {"seconds": round(time.perf_counter() - began, 2), "peak_mb": round(usage.ru_maxrss / 1e3)}
+    with MemoryWatch(process.pid) as memory:
+        assert process.wait() == 0, command
+    return {"seconds": round(time.perf_counter() - began, 2), "peak_mb": round(memory.peak_mb)}
 
 
 def films(demo: Path, folder: Path) -> dict[str, list[Point]]:
@@ -115,8 +117,10 @@ def drawn(points: dict[str, list[Point]], path: Path) -> None:
 def replicas() -> list[Point]:
     """Of the minute that render_replicas.py measured."""
     runs = json.loads((RESULTS / "render_replicas.json").read_text())["runs"]
-    seconds = {1: sum(runs["one"]["timings_s"].values()), 2: sum(runs["two"]["timings_s"].values())}
-    return [{"size": count, "seconds": round(s, 1)} for count, s in seconds.items()]
+    return [
+        {"size": count, "seconds": round(sum(run["timings_s"].values()), 1), "peak_mb": run["peak_mb"]}
+        for count, run in ((1, runs["one"]), (2, runs["two"]))
+    ]
 
 
 def main(demo: Path) -> None:

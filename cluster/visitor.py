@@ -52,6 +52,11 @@ class RenderService:
             self.url = f"http://127.0.0.1:{free.getsockname()[1]}"
         self._http = urllib3.PoolManager(timeout=60, retries=False)
 
+    @property
+    def pid(self) -> int:
+        """Of the process that has started all of the service."""
+        return self._process.pid
+
     def __enter__(self) -> Self:
         host, port = self.url.removeprefix("http://").split(":")
         path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])

@@ -170,6 +170,7 @@ class TrainingRecipe(_Part):
     learning_rate: float = Field(2e-4, gt=0)
     betas: tuple[float, float] = (0.5, 0.999)
     accumulate: int = Field(1, gt=0, description="a batch is seen in so many parts, to save memory")
+    save_memory: bool = Field(False, description="computes twice what it would keep; the same but for roundings")
     clip_norm: float = Field(0.0, ge=0, description="largest norm of a network's gradient; 0: any. Not in the paper")
     decay_from: float = Field(1.0, ge=0, le=1, description="part of training after which the rate falls to 0")
     turn_degrees: float = Field(
@@ -177,7 +178,9 @@ class TrainingRecipe(_Part):
     )
     temporal: bool = Field(True, description="the paper's temporal smoothing; false: frame by frame")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the processor has it")
-    channels_last: bool = Field(False, description="networks keep the channels of a pixel together: faster in bf16")
+    channels_last: bool = Field(
+        False, description="the channels of a pixel lie together, on a processor in the VGG alone: faster in bf16"
+    )
     compiled: bool = Field(False, description="compile the networks, on a GPU; costs a minute, once")
     augment: bool = Field(False, description="DiffAugment: the discriminator sees colours and places changed")
     ema_decay: float = Field(0.999, ge=0, lt=1)

@@ -39,7 +39,7 @@ def dancer(shape: Shape, how: Conditions) -> Generator:
 
 def taught(shape: Shape, how: Conditions) -> dict[str, Tensor]:
     """A generator's weights after LESSONS steps."""
-    training = FastTraining(replace(shape, augment=False, weights=replace(shape.weights, l1=L1)), how.device)
+    training = FastTraining(replace(shape, weights=replace(shape.weights, l1=L1)), how.device)
     figures = as_floats(moving_figures(FRAMES, 1, shape).flatten(0, 1).to(how.device))
     truth, rng = drawn(figures), np.random.default_rng(1)
     for _ in range(2 if how.tiny else LESSONS):

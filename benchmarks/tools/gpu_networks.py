@@ -44,10 +44,9 @@ class Shape:
     perceptual_crop_px: int = 0
     weights: LossWeights = _PAPER
     channels_last: bool = False
-    augment: bool = False
 
 
-FAST_256 = Shape(256, 256, channels_last=True, augment=True)
+FAST_256 = Shape(256, 256, channels_last=True)
 FAST_512 = replace(FAST_256, width=512)
 # recipe.LocalRecipe's own numbers.
 FAST_1024 = replace(FAST_256, height=512, width=1024, local=True, scales=3, weights=replace(_PAPER, perceptual=10.0))

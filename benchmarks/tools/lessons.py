@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -50,12 +50,12 @@ class School:
 
 
 class Lessons:
-    """Work of our side: so many steps; asked for none, the LPIPS of what it has learnt after `until` steps."""
+    """Work of our side: so many steps; asked for none, goes on and tells its LPIPS after each of `looks` steps."""
 
-    def __init__(self, school: School, training: Mapping[str, object] | None = None, until: int = 0) -> None:
+    def __init__(self, school: School, training: Mapping[str, object] | None = None, looks: Sequence[int] = ()) -> None:
         self.data, self.recipe = school.target().data, school.recipe(training)
         self.trainer = Trainer(self.data, self.recipe, school.folder / type(self).__name__, "target")
-        self.done, self.until = 0, until
+        self.done, self.looks = 0, looks
         self.begin()
         self(1)
 
@@ -67,12 +67,20 @@ class Lessons:
         """One of this side's."""
         self.trainer.train_step()
 
-    def __call__(self, steps: int) -> float | None:
+    def __call__(self, steps: int) -> list[float]:
         """See the class."""
-        for _ in range(steps or self.until - self.done):
+        self.learn(steps)
+        told = []
+        for look in () if steps else self.looks:
+            self.learn(look - self.done)
+            told.append(round(self.lpips(), 4))
+        return told
+
+    def learn(self, steps: int) -> None:
+        """So many more."""
+        for _ in range(steps):
             self.step()
             self.done += 1
-        return None if steps else self.lpips()
 
     def lpips(self) -> float:
         """Mean over frames of the validation block; of the generator as it is, not of the average of its weights."""

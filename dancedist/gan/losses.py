@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from dancedist.gan.discriminator import Features
 
@@ -39,9 +41,15 @@ class Perceptual(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, backbone: Backbone, state: dict[str, Tensor], stages: int = 5) -> None:
-        """`state` has torchvision's keys (`features.N.weight`); `stages` under 5 leave out the deepest."""
+    def __init__(
+        self, backbone: Backbone, state: dict[str, Tensor], stages: int = 5, *, one_by_one: bool = False
+    ) -> None:
+        """`state` has torchvision's keys (`features.N.weight`); `stages` under 5 leave out the deepest.
+
+        `one_by_one`: a picture after the other, with nothing kept for the backward pass: less memory, more time.
+        """
         super().__init__()
+        self.one_by_one = one_by_one
         self.slices = _vgg_slices(backbone, state)[:stages]
         self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
@@ -49,6 +57,13 @@ class Perceptual(nn.Module):
 
     def forward(self, fake_B3HW: Tensor, real_B3HW: Tensor) -> Tensor:
         """Pictures in [-1, 1] -> scalar."""
+        if not self.one_by_one:
+            return self._distance(fake_B3HW, real_B3HW)
+        pairs = zip(fake_B3HW[:, None], real_B3HW[:, None], strict=True)
+        kept_little = partial(checkpoint, self._distance, use_reentrant=False, preserve_rng_state=False)
+        return torch.stack([kept_little(fake, real) for fake, real in pairs]).mean()
+
+    def _distance(self, fake_B3HW: Tensor, real_B3HW: Tensor) -> Tensor:
         fake, real = ((((x + 1) / 2) - self.mean) / self.std for x in (fake_B3HW, real_B3HW))
         total = fake.new_zeros((), dtype=torch.float32)
         for part, weight in zip(self.slices, self.weights, strict=False):

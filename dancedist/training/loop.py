@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import os
@@ -24,7 +25,7 @@ from dancedist.stage import stage_detail
 from dancedist.training.checkpoints import Checkpoints, FolderCheckpoints
 from dancedist.training.engine import MakeEngine, Ranks, TorchEngine
 from dancedist.training.faces import FaceStage
-from dancedist.training.heap import keep_heap
+from dancedist.training.heap import give_back, keep_heap
 from dancedist.training.pictures import plot_losses
 from dancedist.training.schedule import total_steps
 from dancedist.training.stages import Lesson, Stage, Weights, run_step
@@ -87,7 +88,7 @@ class Trainer:
 
     def run(self, advance: Advance = silent) -> None:
         """Train to the end. Progress counts steps; those done before count at once. Raises TrainingDiverged."""
-        keep_heap()
+        give_back() if self.recipe.training.save_memory else keep_heap()
         advance(self.step)
         started, before = time.monotonic(), self.state.seconds
         while (name := self._go_on()) is not None:
@@ -120,6 +121,9 @@ class Trainer:
                 return None
             seconds = self.state.seconds
             self.weights[_network(self.name)] = self.state.ema.module.state_dict()
+            # Two stages at a time would be the most memory that a training takes; an engine refers to itself.
+            del self.stage
+            gc.collect()
             self._begin(names[names.index(self.name) + 1])
             self.state.seconds = seconds
         return self.name
@@ -128,6 +132,9 @@ class Trainer:
         self.name, before = name, self.weights.get("generator")
         kind = FaceStage if name == "face" else PictureStage
         self.stage = kind(self._lesson(name), before, self.first.get(_network(name)))
+        if name != "face":
+            # It is this stage's to learn now.
+            self.weights.pop("generator", None)
 
     def _take_up(self, folder: Path) -> bool:
         common = read_common(folder)
@@ -190,7 +197,8 @@ def trained_parts(recipe: Recipe) -> list[Any]:
     """What of a recipe decides the weights."""
     # Which frames a small cache keeps is the target's to tell; how much of it there is decides nothing by itself.
     data = recipe.data.model_copy(update={"cache_gb": 0.0})
-    parts: list[Any] = [recipe.figure, data, recipe.generator, recipe.discriminator, recipe.losses, recipe.training]
+    training = recipe.training.model_copy(update={"save_memory": False})
+    parts: list[Any] = [recipe.figure, data, recipe.generator, recipe.discriminator, recipe.losses, training]
     return [*recipe.stages, *parts, *(getattr(recipe, n) for n in ("local", "face") if n in recipe.stages)]
 
 

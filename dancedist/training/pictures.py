@@ -45,8 +45,12 @@ def sampled(
     figures, truth = data.batch(t, views)
     device = next(generator.parameters()).device
     backdrop = None if stage is None else to_tensor(np.stack([view.look(stage) for view in views])).to(device)
-    results = rollout(partial(generator, backdrop_B3HW=backdrop), figures.to(device))
-    return figures[:, 1], results[:, 1], truth[:, 1]
+    results = []
+    # One after the other: together they would take more memory than a step of training.
+    for i in range(len(t)):
+        behind = None if backdrop is None else backdrop[i : i + 1]
+        results.append(rollout(partial(generator, backdrop_B3HW=behind), figures[i : i + 1].to(device))[:, 1])
+    return figures[:, 1], torch.cat(results), truth[:, 1]
 
 
 def write_samples(generator: nn.Module, data: TargetData, recipe: Recipe, stage: Rgb | None, path: Path) -> None:

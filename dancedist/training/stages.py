@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from dancedist.gan.augment import diff_augment
 from dancedist.gan.losses import Perceptual
+from dancedist.gan.recompute import recompute
 from dancedist.pairs import TargetData
 from dancedist.recipe import Recipe
 from dancedist.training.engine import MakeEngine, Ranks
@@ -90,7 +91,8 @@ def run_step(stage: Stage) -> dict[str, float]:
     training, sums = lesson.recipe.training, dict[str, float]()
     rate = learning_rate(state.step, lesson.steps, training)
     for part, t in enumerate(lesson.parts(state.step)):
-        with torch.autocast(lesson.device.type, torch.bfloat16, enabled=lesson.bf16):
+        # Its cache would hold all weights in bf16 until both networks are through.
+        with torch.autocast(lesson.device.type, torch.bfloat16, lesson.bf16, cache_enabled=not training.save_memory):
             g, d = stage.part_losses(t, part)
         for engine, losses in ((state.generator, g), (state.discriminator, d)):
             engine.backward(torch.stack(list(losses.values())).sum())
@@ -117,15 +119,18 @@ def perceptual_loss(recipe: Recipe, device: torch.device) -> Perceptual | None:
     backbone = recipe.losses.perceptual_backbone
     if backbone == "none" or recipe.losses.perceptual == 0:
         return None
-    loss = _perceptual(backbone, recipe.losses.perceptual_stages).to(device)
+    loss = _perceptual(backbone, recipe.losses.perceptual_stages, recipe.training.save_memory).to(device)
     if recipe.training.channels_last:
         loss = loss.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return loss
 
 
 @cache
-def _perceptual(backbone: str, stages: int) -> Perceptual:
-    return Perceptual(backbone, load_backbone(backbone), stages)  # type: ignore[arg-type]
+def _perceptual(backbone: str, stages: int, save_memory: bool) -> Perceptual:
+    loss = Perceptual(backbone, load_backbone(backbone), stages, one_by_one=save_memory)  # type: ignore[arg-type]
+    if save_memory:
+        recompute(loss.slices)
+    return loss
 
 
 def overlay(network: nn.Module, weights: Weights) -> None:

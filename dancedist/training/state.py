@@ -35,12 +35,14 @@ def new_state(
     generator: nn.Module, discriminator: nn.Module, recipe: TrainingRecipe, engine: MakeEngine
 ) -> TrainingState:
     """Step 0 of a stage, with networks that are where they shall learn."""
-    if recipe.channels_last:
+    on_gpu = next(generator.parameters()).is_cuda
+    # On a processor Adam copies such weights at every step, and the convolutions gain nothing (benchmarks/NOTES.md).
+    if recipe.channels_last and on_gpu:
         for network in (generator, discriminator):
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     ema = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay))  # type: ignore[no-untyped-call]
     # A processor's steps are no faster for it (benchmarks/NOTES.md), and wait a minute for the first.
-    if recipe.compiled and next(generator.parameters()).is_cuda:
+    if recipe.compiled and on_gpu:
         for network in (generator, discriminator):
             # Of one size: sizes that vary, as windows do, are each compiled, up to a limit.
             network.compile(dynamic=False)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dancedist.gan.discriminator import Discriminator
 from dancedist.gan.generator import build_generator, renamed
+from dancedist.gan.recompute import pieces, recompute
 from dancedist.gan.step import (
     LossWeights,
     adversarial_losses,
@@ -42,6 +43,8 @@ class PictureStage:
         for weights in (first, before):
             overlay(generator, renamed(weights or {}, local="local" in recipe.stages))
         self.state = new_state(generator, discriminator, t, lesson.engine)
+        if t.save_memory:
+            recompute([*pieces(generator.net), *discriminator.scales])
         self.perceptual = perceptual_loss(recipe, lesson.device)
 
     def part_losses(self, t: NDArray[np.int64], part: int) -> tuple[Losses, Losses]:

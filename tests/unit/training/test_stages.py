@@ -73,6 +73,14 @@ def test_broken_off_in_any_stage_and_taken_up_it_is_the_same_training(
         assert same(dict(weights), dict(resumed.finished()[network])), network
 
 
+def test_sparing_memory_it_learns_the_same(data: TargetData, whole: Trainer, tmp_path: Path) -> None:
+    training = RECIPE.training.model_copy(update={"save_memory": True})
+    sparing = train(data, tmp_path / "sparing", RECIPE.model_copy(update={"training": training}))
+    assert logged(whole.folder) == logged(sparing.folder)
+    for network, weights in whole.finished().items():
+        assert same(dict(weights), dict(sparing.finished()[network])), network
+
+
 def test_each_stage_begins_with_what_the_one_before_has_learnt(whole: Trainer) -> None:
     trainer = whole
     common = {n: torch.load(whole.folder / f"step_{n:06d}/common.pt", weights_only=True) for n in (8, 13, 18)}
