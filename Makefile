@@ -25,7 +25,7 @@ serve: $(SERVES)
 	$(BIN)/serve run serving.app:app
 
 test: $(READY) lint
-	$(BIN)/python -m pytest -m "not slow and not cluster" --durations=15
+	$(BIN)/python -m pytest -m "not slow and not cluster" --durations=15 --numprocesses 2 --dist loadfile
 
 test-cluster: $(READY)
 	$(BIN)/python -m pytest -m "slow or cluster" --durations=15

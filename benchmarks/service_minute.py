@@ -3,8 +3,9 @@
     python benchmarks/service_minute.py [runs/demo]
 
 RUNS/DEMO: what `make demo` left; where it is not there, dancers of a few steps are made. Both sides find the poses of a
-film that neither has seen, render it in the same chunks and join them: the loop in one process, the service over HTTP,
-with its records, its storage and one replica of all cores.
+film that neither has seen, render it in the same chunks and join them: the loop in one process that has all cores, the
+service over HTTP, with its records and its storage. The claim is the service's as it is meant to run, a replica a core;
+beside it stands one replica that has all cores, which shows what HTTP, records and Ray cost.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import time
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -60,20 +62,25 @@ class Loop:
         self.bundle, self.folder = load_bundle(dancer), folder
         self(warm)
 
-    def __call__(self, film: Path) -> int:
-        """Frames of the film that it makes of this one."""
+    def __call__(self, film: Path) -> dict[str, float]:
+        """Seconds by stage."""
+        began = time.perf_counter()
         recipe = self.bundle.dancer.recipe
         source = probe(film, recipe.video)
         poses = as_danced_by(
             self.bundle, extract_with_progress(source, self.folder / f"{film.stem}.parquet", recipe.pose)
         )
+        rendering = time.perf_counter()
         parts = []
         for i, chunk in enumerate(plan(len(poses), self.bundle.dancer.settling_frames)):
             (clip,) = render_clips(self.bundle, [Wish(poses, chunk, recipe.video)], self.folder)
             parts.append((self.folder / f"chunk-{i}.mp4", clip.frames))
             parts[-1][0].write_bytes(clip.film)
+        joining = time.perf_counter()
         join_chunks(self.folder / f"{film.stem}.mp4", parts, poses.fps, film if source.audio_codec else None)
-        return len(poses)
+        ends = (rendering, joining, time.perf_counter())
+        starts = (began, rendering, joining)
+        return {n: round(b - a, 2) for n, a, b in zip(("poses", "rendering", "joining"), starts, ends, strict=True)}
 
 
 def served(service: RenderService, film: Path, folder: Path) -> tuple[float, dict[str, float]]:
@@ -85,30 +92,37 @@ def served(service: RenderService, film: Path, folder: Path) -> tuple[float, dic
     return round(time.perf_counter() - began, 2), done["timings_s"]
 
 
-def main(demo: Path) -> None:
-    demo = demo_in(demo)
+def side_by_side(demo: Path, replicas: int, cpus: int) -> dict[str, Any]:
+    """Seconds of both sides, turn by turn, with so many replicas of so many cores."""
     with TemporaryDirectory(prefix="dancedist-") as scratch:
         folder, storage = Path(scratch), Path(scratch) / "runs"
         storage.mkdir()
         (storage / "mlflow").symlink_to(demo / "mlflow")
         warm, *minutes = films(demo, folder)
         dancer = fetch_dancer(f"models:/dancer-{DANCER}@champion", folder / "dancer", str(storage))
-        settings = {"DANCEDIST_STORAGE": str(storage), "DANCEDIST_REPLICAS": "1"}
-        settings["DANCEDIST_REPLICA_CPUS"] = str(available_cores())
+        settings = {"DANCEDIST_STORAGE": str(storage), "DANCEDIST_REPLICAS": str(replicas)}
+        settings["DANCEDIST_REPLICA_CPUS"] = str(cpus)
         seconds: dict[str, list[float]] = {OURS: [], THEIRS: []}
+        stages: dict[str, list[dict[str, float]]] = {OURS: [], THEIRS: []}
         with RenderService(settings, storage) as service:
             loop = Side(partial(Loop, dancer, folder, warm))
-            stages = []
             served(service, warm, folder)
             for film in minutes:
-                took_s, timings_s = served(service, film, folder)
-                seconds[OURS].append(took_s)
-                stages.append(timings_s)
-                seconds[THEIRS].append(round(loop.turn(film)[0], 2))
-                print({name: s[-1] for name, s in seconds.items()}, timings_s, flush=True)
-    speed = times(seconds[THEIRS], seconds[OURS])
-    told = {"spread": speed, "seconds": seconds, "stages_s": stages}
-    record("service_minute", speed["median"], BAR, told, ("ray", "torch"))
+                for name, (took_s, timings_s) in (
+                    (OURS, served(service, film, folder)),
+                    (THEIRS, loop.turn(film)),
+                ):
+                    seconds[name].append(round(took_s, 2))
+                    stages[name].append(timings_s)
+                print({name: (s[-1], stages[name][-1]) for name, s in seconds.items()}, flush=True)
+            loop.end()
+    return {"spread": times(seconds[THEIRS], seconds[OURS]), "seconds": seconds, "stages_s": stages}
+
+
+def main(demo: Path) -> None:
+    demo, cores = demo_in(demo), available_cores()
+    told = side_by_side(demo, cores, 1) | {"one replica of all cores": side_by_side(demo, 1, cores)}
+    record("service_minute", told["spread"]["median"], BAR, told, ("ray", "torch"))
 
 
 if __name__ == "__main__":

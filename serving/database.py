@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
@@ -10,6 +12,8 @@ from sqlalchemy import create_engine, event, insert, text
 from sqlalchemy.orm import Session
 
 from serving.tables import ENDED, Base, EventRow, RenderRow
+
+_PATIENCE_S = 30
 
 
 class Database:
@@ -84,8 +88,21 @@ def tell(session: Session, render_id: str, kind: str, data: dict[str, Any]) -> N
 def _shared(connection: Any, _: object) -> None:
     """Let several processes of this machine read while one writes."""
     connection.isolation_level = None
-    for setting in ("busy_timeout = 30000", "journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
+    for setting in (f"busy_timeout = {_PATIENCE_S * 1000}", "synchronous = NORMAL", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {setting}")
+    _write_ahead(connection, time.monotonic() + _PATIENCE_S)
+
+
+def _write_ahead(connection: Any, until_s: float) -> None:
+    """Of several that meet at a file without a log SQLite refuses some at once, however patient they are."""
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > until_s:
+                raise
+            time.sleep(0.01)
 
 
 def _begin(connection: Any) -> None:

@@ -137,7 +137,7 @@ class Records:
     def ended_before(self, age_s: float) -> Sequence[RenderRow]:
         """Renders that ended so long ago."""
         with self._database.reading() as session:
-            old = RenderRow.ended_s < now_s(session) - age_s
+            old = RenderRow.ended_s <= now_s(session) - age_s
             return session.scalars(select(RenderRow).where(old)).all()
 
     def unpublish(self, fingerprint: str) -> None:
@@ -188,7 +188,7 @@ class Records:
 
 def new_id() -> str:
     """Ascends with time, and cannot be guessed."""
-    return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
+    return f"{time.time_ns():016x}{secrets.token_hex(8)}"
 
 
 def _same(session: Session, asked: Asked) -> RenderRow | None:

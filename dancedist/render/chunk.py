@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,9 +19,7 @@ from dancedist.render.face import refine
 from dancedist.render.finish import Picture
 from dancedist.render.network import prepared
 from dancedist.render.plan import Chunk
-from dancedist.video.ahead import ReadAhead
 
-T = TypeVar("T")
 # What a frame hands on is rounded to this, an eighth of what a film can show: two renderings that differ by roundings
 # alone become one and the same, where floats would keep them apart for good.
 GRID = 2.0**-10
@@ -84,11 +81,6 @@ def render_together(bundle: Bundle, parts: Sequence[Part]) -> Iterator[tuple[int
                     yield i, strand.frame, picture
                 strand.went_on(picture)
         strands = {i: strand for i, strand in strands.items() if strand.frame < strand.chunk.frames.stop}
-
-
-def overlapped(rendered: Iterator[T]) -> Iterable[T]:
-    """What is rendered, by a thread of its own where there is a core for it: enlarging and encoding go on meanwhile."""
-    return ReadAhead(rendered) if torch.get_num_threads() > 1 else rendered
 
 
 class _Strand:

@@ -20,7 +20,7 @@ from dancedist.errors import FileInvalid
 from dancedist.files import published
 from dancedist.pose.sequence import PoseSequence
 from dancedist.recipe import VideoRecipe
-from dancedist.render.chunk import Part, overlapped, render_together
+from dancedist.render.chunk import Part, render_together
 from dancedist.render.finish import Finish, Picture
 from dancedist.render.label import put_label
 from dancedist.render.plan import GROUP_FRAMES, Chunk
@@ -78,7 +78,7 @@ def render_clips(bundle: Bundle, wishes: Sequence[Wish], folder: Path, watch: Wa
         for tape in tapes:
             films.enter_context(tape.writer)
         rendered = render_together(bundle, [Part(wish.poses, wish.chunk) for wish in wishes])
-        for i, t, picture in overlapped(rendered):
+        for i, t, picture in rendered:
             watch(i, t, tapes[i].take(t, picture))
     return [tape.clip() for tape in tapes]
 

@@ -15,7 +15,7 @@ from dancedist.figure.face import face_box
 from dancedist.pose.sequence import PoseSequence
 from dancedist.progress import Advance, silent
 from dancedist.recipe import VideoRecipe
-from dancedist.render.chunk import overlapped, render_chunk
+from dancedist.render.chunk import render_chunk
 from dancedist.render.finish import Finish
 from dancedist.render.plan import GROUP_FRAMES, Chunk
 from dancedist.retarget.stats import RetargetStats
@@ -65,7 +65,7 @@ def as_danced_by(bundle: Bundle, source_poses: PoseSequence) -> PoseSequence:
 def render_frames(bundle: Bundle, poses: PoseSequence, advance: Advance = silent) -> Iterator[NDArray[np.uint8]]:
     """Frames uint8 (H, W, 3) in the target's size for `poses` in px of the target's frame."""
     finish = Finish(bundle)
-    for picture in overlapped(render_chunk(bundle, poses, Chunk(0, len(poses)))):
+    for picture in render_chunk(bundle, poses, Chunk(0, len(poses))):
         advance(1)
         yield finish(picture)
 
