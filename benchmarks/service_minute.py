@@ -37,7 +37,7 @@ from dancedist.video.decode import read_frames
 from dancedist.video.encode import write_film
 from dancedist.video.probe import probe
 
-TURNS, SECONDS, BAR = 3, 60, 0.9
+TURNS, SECONDS, BAR = 2, 60, 0.9
 DANCER, DANCE = "rosa", "milo.mp4"
 OURS, THEIRS = "the service", "a bare loop"
 

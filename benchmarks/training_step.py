@@ -23,7 +23,7 @@ from benchmarks.tools.record import record
 from benchmarks.tools.turns import Side, take_turns, times
 
 STEPS, TURNS, BAR, QUALITY_BAR = 2, 5, 3.0, 1.03
-LOOKS = range(100, 161, 20)
+LOOKS = range(100, 141, 20)
 OURS, THEIRS = "ours", "the 2019 recipe"
 
 
