@@ -54,7 +54,9 @@ class Memory:
 
     def train(self) -> None:
         """To the end."""
-        Trainer(self.data, self.recipe, self.school.folder / "ours", "target").run()
+        # Of its own: both kinds would be the same training, and the second be found done.
+        folder = self.school.folder / f"ours-{self.recipe.training.save_memory}"
+        Trainer(self.data, self.recipe, folder, "target").run()
 
 
 class Memory2019(Memory):

@@ -33,8 +33,8 @@ CLAIMS = (
     Claim("rendering, one stream, 256x256, GPU", "eager fp32, PNG files", "gpu_render_stream", 5.0),
     Claim("rendering in lockstep, 512x256, GPU", "3,590 frames/s", "gpu_render_lockstep", 0.4),
     Claim("a fleet of 8 on one GPU", "one after the other", "gpu_fleet_of_8", 2.0),
-    Claim("memory of training at 1024x512, `save_memory`, CPU", "the 2019 recipe, eager fp32", "training_memory", 2.0),
-    Claim("memory of training at 1024x512, `save_memory`, GPU", "the 2019 recipe, eager fp32", "gpu_training_memory", 2.0),
+    Claim("memory at 1024x512, `save_memory`, CPU", "the 2019 recipe, eager fp32", "training_memory", 2.0),
+    Claim("memory at 1024x512, `save_memory`, GPU", "the 2019 recipe, eager fp32", "gpu_training_memory", 2.0),
     Claim("a film of 60 s by the service, a replica a core", "a bare loop of all cores", "service_minute", 0.9),
 )
 

@@ -5,22 +5,22 @@ import sys
 
 import numpy as np
 
-from benchmarks.tools.memory import EVERY_S, MemoryWatch
+from benchmarks.tools.memory import MemoryWatch
 
-MB = 1_000_000
+MB, EVERY_S = 1_000_000, 0.1
 # A process that holds some memory itself and starts another that holds as much.
 HOLD = f"""
 import subprocess, sys, time
 held = bytearray(b"x") * int(sys.argv[1])
 if len(sys.argv) > 2:
     subprocess.run([sys.executable, "-c", sys.argv[2], sys.argv[1]])
-time.sleep({4 * EVERY_S})
+time.sleep({8 * EVERY_S})
 """
 
 
 def peak_mb(*more: str) -> float:
     process = subprocess.Popen([sys.executable, "-c", HOLD, str(80 * MB), *more])
-    with MemoryWatch(process.pid) as memory:
+    with MemoryWatch(process.pid, EVERY_S) as memory:
         assert process.wait() == 0
     return memory.peak_mb
 
