@@ -175,7 +175,7 @@ async def get_frame(
 @renders.get(
     "/renders/{render_id}/result",
     response_class=Response,
-    responses=documented(404, 409, 416)
+    responses=documented(404, 409, 410, 416)
     | {
         200: {"content": {"video/mp4": {}}, "description": "The film."},
         206: {"content": {"video/mp4": {}}, "description": "A part of it."},
@@ -189,11 +189,11 @@ async def get_result(render_id: RenderId, service: TheService, caller: TheCaller
         raise Refused("not-ready", "has no film", expected="a render that is done", got=row.state)
     store, name = split_uri(row.result["uri"])
     storage = open_storage(store)
+    if await asyncio.to_thread(storage.stat, name) is None:
+        raise Refused("gone", "the film is not there any more")
     address = await asyncio.to_thread(storage.presigned, name, _PRESIGNED_S)
     if address is not None:
         return RedirectResponse(address, 307)
-    if await asyncio.to_thread(storage.stat, name) is None:
-        raise Refused("gone", "the film is not there any more")
     return FileResponse(
         f"{storage.uri}/{name}", media_type="video/mp4", filename=f"{row.dancer['name']}-{row.id[:12]}.mp4"
     )

@@ -22,7 +22,7 @@ READY_WITHIN_S = 60.0
 _SOMEBODY = "nobody"
 
 
-def _programs() -> Path:
+def programs() -> Path:
     """The folder of its programs: the system's, or that of the package pgserver."""
     if (found := shutil.which("pg_ctl")) is not None:
         return Path(found).resolve().parent
@@ -39,7 +39,7 @@ class PostgresServer:
     """
 
     def __init__(self, ip: str = "127.0.0.1", enter: Sequence[str] = ()) -> None:
-        self._ip, self._enter, self._programs = ip, enter, _programs()
+        self._ip, self._enter, self.programs = ip, enter, programs()
         self._folder = Path(tempfile.mkdtemp(prefix="dancedist-pg-"))
         self._user = _SOMEBODY if os.geteuid() == 0 else None
         if self._user is not None:
@@ -76,7 +76,7 @@ class PostgresServer:
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         # Only root enters another host, which Postgres refuses to run as.
         become = [*self._enter, "setpriv", f"--reuid={self._user}", "--clear-groups"] if self._enter else []
-        command = [*become, str(self._programs / "postgres"), "-D", self._data, "-p", str(self._port), *options]
+        command = [*become, str(self.programs / "postgres"), "-D", self._data, "-p", str(self._port), *options]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdout=log, stderr=log, cwd=self._folder, start_new_session=True,
@@ -113,7 +113,7 @@ class PostgresServer:
 
     def _run(self, program: str, *options: str) -> None:
         done = subprocess.run(
-            [str(self._programs / program), *options], capture_output=True, text=True, cwd=self._folder, user=self._user
+            [str(self.programs / program), *options], capture_output=True, text=True, cwd=self._folder, user=self._user
         )
         if done.returncode:
             pytest.fail(f"{program}: {done.stderr[-2000:]}")

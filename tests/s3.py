@@ -20,6 +20,7 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
+from minio import Minio
 
 READY_WITHIN_S = 60.0
 # It would wait for idle connections to be closed.
@@ -63,14 +64,16 @@ class S3Server:
         """What a client needs. At 0.0.0.0, another machine puts its own view of the address into AWS_ENDPOINT_URL."""
         return {"AWS_ENDPOINT_URL": self.endpoint, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
 
+    @property
+    def client(self) -> Minio:
+        """What somebody else than dancedist reads and writes with."""
+        return Minio(self.endpoint.removeprefix("http://"), KEY, SECRET, secure=False)
+
     def uri(self, path: str) -> str:
         """URI of a bucket, which is made if need be, and a prefix in it."""
-        from minio import Minio
-
         bucket = path.partition("/")[0]
-        client = Minio(self.endpoint.removeprefix("http://"), KEY, SECRET, secure=False)
-        if not client.bucket_exists(bucket):
-            client.make_bucket(bucket)
+        if not self.client.bucket_exists(bucket):
+            self.client.make_bucket(bucket)
         return f"s3://{path}"
 
     def start(self) -> None:
