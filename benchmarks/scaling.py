@@ -26,6 +26,7 @@ sys.path.insert(0, str(ROOT))
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from benchmarks.tools.demo_dancers import DEMO, demo_in
 from benchmarks.tools.memory import MemoryWatch
@@ -105,12 +106,17 @@ def drawn(points: dict[str, list[Point]], path: Path) -> None:
     figure = Figure(figsize=(4 * len(points), 5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, len(points))
+    units = {"seconds": "s", "peak_mb": "peak MB"}
     labels = {"poses": "s of film", "rendering": "s of film", "fleet": "targets", "replicas": "replicas"}
     for column, (name, row) in enumerate(points.items()):
         for line, what in enumerate(("seconds", "peak_mb")):
             axis, sizes = axes[line][column], [point["size"] for point in row]
-            axis.plot(sizes, [point.get(what, float("nan")) for point in row], "o-")
-            axis.set(xlabel=labels[name], ylabel=what.replace("_", " "), title=name, ylim=(0, None), xlim=(0, None))
+            values = [point[what] for point in row]
+            axis.plot(sizes, values, "o-")
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+            # From zero, and a little over the last point.
+            axis.set(xlim=(0, 1.1 * max(sizes)), ylim=(0, 1.1 * max(values)))
+            axis.set(xlabel=labels[name], ylabel=units[what], title=name)
     figure.savefig(path, dpi=80)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from torch import Tensor
 from dancedist.errors import TrainingDiverged
 from dancedist.pairs import TargetData
 from dancedist.recipe import Recipe
+from dancedist.recipe import Stage as StageName
 from dancedist.training.engine import TorchEngine
 from dancedist.training.loop import Trainer
 from tests.unit.conftest import SIZE, toy, toy_recipe
@@ -71,6 +74,27 @@ def test_broken_off_in_any_stage_and_taken_up_it_is_the_same_training(
     assert [row["step"] for row in logged(whole.folder)] == list(range(18))
     for network, weights in whole.finished().items():
         assert same(dict(weights), dict(resumed.finished()[network])), network
+
+
+def test_a_stage_that_is_through_is_gone_before_the_next_begins(
+    data: TargetData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages: list[weakref.ref[object]] = []
+    left = []
+    begin = Trainer._begin
+
+    def watched(self: Trainer, name: StageName) -> None:
+        left.append(sum(stage() is not None for stage in stages))
+        begin(self, name)
+        stages.extend((weakref.ref(self.stage), weakref.ref(self.state.generator)))
+
+    monkeypatch.setattr(Trainer, "_begin", watched)
+    gc.disable()
+    try:
+        train(data, tmp_path)
+    finally:
+        gc.enable()
+    assert left == [0, 0, 0]
 
 
 def test_sparing_memory_it_learns_the_same(data: TargetData, whole: Trainer, tmp_path: Path) -> None:
