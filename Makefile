@@ -27,8 +27,10 @@ serve: $(SERVES)
 test: $(READY) lint
 	$(BIN)/python -m pytest -m "not slow and not cluster" --durations=15 --numprocesses 2 --dist loadfile
 
+# What needs no cluster runs on both cores, a thread each: threads of two trainings would wait for each other.
 test-cluster: $(READY)
-	$(BIN)/python -m pytest -m "slow or cluster" --durations=15
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow and not cluster" --durations=15 --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -m cluster --durations=15
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -39,7 +39,7 @@ class Place:
 
     s3: S3Server
     postgres: PostgresServer
-    mlflow: MlflowServer | None = None
+    stack: ExitStack
 
 
 @contextmanager
@@ -55,17 +55,15 @@ def servers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Place]:
         # What a node has copied before is of another system.
         monkeypatch.setenv("DANCEDIST_CACHE", str(tmp_path / uuid4().hex))
         s3.uri(BUCKET)
-        place = Place(s3, postgres)
-        yield place
-        if place.mlflow is not None:
-            place.mlflow.close()
+        yield Place(s3, postgres, stack)
 
 
 def start_mlflow(place: Place, monkeypatch: pytest.MonkeyPatch) -> str:
     stores = ("--artifacts-destination", f"s3://{BUCKET}/mlflow", "--backend-store-uri", place.postgres.url("mlflow"))
-    place.mlflow = MlflowServer(*stores)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", place.mlflow.uri)
-    return place.mlflow.uri
+    mlflow = MlflowServer(*stores)
+    place.stack.callback(mlflow.close)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow.uri)
+    return mlflow.uri
 
 
 def documented(program: str, place: Place, folder: Path) -> None:
