@@ -22,7 +22,7 @@ READY_WITHIN_S = 60.0
 _SOMEBODY = "nobody"
 
 
-def programs() -> Path:
+def _programs() -> Path:
     """The folder of its programs: the system's, or that of the package pgserver."""
     if (found := shutil.which("pg_ctl")) is not None:
         return Path(found).resolve().parent
@@ -39,7 +39,7 @@ class PostgresServer:
     """
 
     def __init__(self, ip: str = "127.0.0.1", enter: Sequence[str] = ()) -> None:
-        self._ip, self._enter, self.programs = ip, enter, programs()
+        self._ip, self._enter, self.programs = ip, enter, _programs()
         self._folder = Path(tempfile.mkdtemp(prefix="dancedist-pg-"))
         self._user = _SOMEBODY if os.geteuid() == 0 else None
         if self._user is not None:
