@@ -12,9 +12,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.tools.record import record
-from dancedist.figure.draw import draw_figure
 from dancedist.pose.topology import TOPOLOGIES, Topology
 from dancedist.recipe import FigureRecipe
+from dancedist.skeleton.draw import draw_figure
 
 SIZE, FIGURES, CLAIM = (512, 256), 1000, 500
 

@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.tools.record import record
 from dancedist.synthetic import SOURCE, TARGET_TEST, TARGET_TRAINING
 from dancedist.video.encode import write_film
-from tests.nodes import MB, Nodes
+from tests.support.nodes import MB, Nodes
 
 BAR_MINUTES, FRAMES = 12.0, 200
 SCENES = {"anna": TARGET_TEST, "bert": SOURCE, "carl": TARGET_TRAINING}

@@ -17,8 +17,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.tools.record import record
-from cluster.policy import Cause, FleetPolicy, GiveUp, Start
-from cluster.room import Need, Node
+from cluster.training.placement import Need, Node
+from cluster.training.policy import Cause, FleetPolicy, GiveUp, Start
 
 TARGETS, NODES, GPUS, LOST, FAIL, SEED, BAR = 10_000, 125, 8, 10, 0.02, 7, 0.97
 # What targets ask for, and how often: small ones share a GPU, large ones have several.

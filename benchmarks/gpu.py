@@ -2,9 +2,10 @@
 
     python benchmarks/gpu.py [NAME ...] [--weights generator.safetensors] [--tiny]
 
-Needs torch, numpy, OpenCV and dancedist.gan, and under 8 minutes. Each row is a part with a process of its own and its
-seconds, plus what others left of theirs. One that fails, or is broken off, leaves the others as they are; what it had
-measured by then counts. Of the means that a part tries, the best count. Results go to $OUT or to benchmarks/results.
+Needs torch, numpy, OpenCV and dancedist.models, and under 8 minutes. Each row is a part with a process of its own and
+its seconds, plus what others left of theirs. One that fails, or is broken off, leaves the others as they are; what it
+had measured by then counts. Of the means that a part tries, the best count. Results go to $OUT or to
+benchmarks/results.
 --weights: a dancer's of `fast` at 256x256, whom the stream shows instead of one that is taught for it.
 --tiny: everything small, on a processor too, to see that it runs; nothing is kept.
 """

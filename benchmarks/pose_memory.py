@@ -21,8 +21,8 @@ import av
 import numpy as np
 
 from benchmarks.tools.record import record
-from cluster.inputs import find_videos
-from cluster.segments import Job, Joined, Looked, Segment, join, look, read, segment_name
+from cluster.poses.inputs import find_videos
+from cluster.poses.segments import Job, Joined, Looked, Segment, join, look, read, segment_name
 from dancedist.pose.detect import PeopleDetector, means_of
 from dancedist.pose.segments import segment_grid
 from dancedist.recipe import load_recipe

@@ -26,11 +26,11 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.tools.record import record
-from cluster.extraction import plan
-from cluster.inputs import find_videos
-from cluster.poses import Answer, extract
-from cluster.segments import Job, Joined
-from cluster.session import connected
+from cluster.core.session import connected
+from cluster.poses.extraction import plan
+from cluster.poses.graph import Answer, extract
+from cluster.poses.inputs import find_videos
+from cluster.poses.segments import Job, Joined
 from dancedist.pose.detect import Means
 from dancedist.pose.people import People
 from dancedist.recipe import ExtractionRecipe, PoseRecipe, VideoRecipe

@@ -18,8 +18,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.tools.record import record
-from dancedist import verbs
-from dancedist.bundle import Bundle, load_bundle
+from dancedist import commands
+from dancedist.bundle.bundle import Bundle, load_bundle
 from dancedist.pose.extract import extract_with_progress
 from dancedist.pose.sequence import PoseSequence
 from dancedist.recipe import load_recipe
@@ -42,7 +42,7 @@ def main(folder: Path, bundle_folder: Path | None, source: Path | None, name: st
         recipe = load_recipe("quick", overrides={"stages": ["global"], "training": {"max_steps": 600}})
         source = folder / "target.mp4"
         write_scene(TARGET_TRAINING, source, recipe.video)
-        verbs.train(source, folder, "drawn", recipe)
+        commands.train(source, folder, "drawn", recipe)
         bundle_folder = folder / "dancer"
     bundle = load_bundle(bundle_folder)
     film = probe(source, bundle.dancer.recipe.video)

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.tools.demo_dancers import DEMO, demo_in
 from benchmarks.tools.memory import MemoryWatch
 from benchmarks.tools.record import record
-from cluster.visitor import RenderService
+from cluster.service_client import RenderService
 from dancedist.progress import silent
 
 BAR = 1.7

@@ -22,7 +22,7 @@ from benchmarks.tools.lessons import School
 from benchmarks.tools.recipe_2019 import render_2019
 from benchmarks.tools.record import record
 from benchmarks.tools.turns import Side, take_turns, times
-from dancedist.bundle import load_bundle
+from dancedist.bundle.bundle import load_bundle
 from dancedist.pose.sequence import PoseSequence
 from dancedist.render.chunk import figures, render_chunk
 from dancedist.render.clip import Wish, render_clips

@@ -31,7 +31,7 @@ from matplotlib.ticker import MaxNLocator
 from benchmarks.tools.demo_dancers import DEMO, demo_in
 from benchmarks.tools.memory import MemoryWatch
 from benchmarks.tools.record import RESULTS, record
-from cluster.registry import fetch_dancer
+from cluster.tracking.registry import fetch_dancer
 from dancedist.recipe import load_recipe
 from dancedist.synthetic import TARGET_TEST
 from dancedist.video.decode import read_frames

@@ -22,9 +22,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.tools.demo_dancers import DEMO, demo_in
 from benchmarks.tools.record import record
 from benchmarks.tools.turns import Side, times
-from cluster.registry import fetch_dancer
-from cluster.visitor import RenderService
-from dancedist.bundle import load_bundle
+from cluster.service_client import RenderService
+from cluster.tracking.registry import fetch_dancer
+from dancedist.bundle.bundle import load_bundle
 from dancedist.pose.detect import available_cores
 from dancedist.pose.extract import extract_with_progress
 from dancedist.progress import silent

@@ -22,8 +22,8 @@ from benchmarks.tools.lessons import School
 from benchmarks.tools.recipe_2019 import Training2019
 from benchmarks.tools.record import record
 from benchmarks.tools.turns import Side
-from dancedist.gan.discriminator import Discriminator
-from dancedist.gan.generator import build_generator
+from dancedist.models.discriminator import Discriminator
+from dancedist.models.generator import build_generator
 from dancedist.recipe import Recipe
 from dancedist.training.loop import Trainer
 from dancedist.training.stages import perceptual_loss

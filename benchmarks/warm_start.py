@@ -18,16 +18,16 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.tools.record import record
-from dancedist.bundle import Bundle
-from dancedist.evaluation import perceptual_metric
+from dancedist.bundle.bundle import Bundle
+from dancedist.data.pairs import to_pictures
+from dancedist.evaluation.evaluation import perceptual_metric
 from dancedist.metrics.image import Lpips
-from dancedist.pairs import to_pictures
 from dancedist.recipe import Recipe, load_recipe
 from dancedist.synthetic import SOURCE, TARGET_TRAINING
 from dancedist.synthetic.films import write_scene
 from dancedist.training.loop import Trainer
-from dancedist.training.pictures import sampled
 from dancedist.training.target import empty_stage, first_weights, load_target, train_dancer
+from dancedist.training.visualize import sampled
 
 EVERY, PAIRS = 25, 24
 WAYS = ("from scratch", "warm")

@@ -12,13 +12,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cluster.fleetfile import read_fleet
-from cluster.registry import fetch_dancer
-from cluster.session import connected
-from cluster.standing import Row
-from cluster.training import train_fleet
-from cluster.visitor import RenderService
-from dancedist.bundle import load_bundle
+from cluster.core.session import connected
+from cluster.service_client import RenderService
+from cluster.tracking.registry import fetch_dancer
+from cluster.training.fleet import train_fleet
+from cluster.training.fleet_file import read_fleet
+from cluster.training.status import Row
+from dancedist.bundle.bundle import load_bundle
 from dancedist.demo.show import write_sheet, write_side_by_side
 from dancedist.errors import DancedistError
 from dancedist.files import published
@@ -56,7 +56,7 @@ class Shown:
 def demonstrate(out: Path, steps: int = STEPS, face_steps: int = FACE_STEPS) -> Shown:
     """Everything under `out`, an absolute path; what is there already is not done again.
 
-    Raises FleetFailed, ServiceFailed, and what cluster.training.train_fleet does.
+    Raises FleetFailed, ServiceFailed, and what cluster.training.fleet.train_fleet does.
     """
     shown = Shown([])
     encoding = load_recipe(PRESET).video

@@ -36,7 +36,7 @@ Video = Annotated[Path, typer.Argument(help="A video file.", show_default=False)
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from dancedist.inside import inside
+        from dancedist.version_info import inside
 
         for name, told in inside():
             typer.echo(f"{name} {told}")
@@ -64,10 +64,10 @@ def probe(
     recipe: RecipeFile = None,
 ) -> None:
     """Say what a video holds, and whether it will do as a target before hours are spent on it."""
-    from dancedist import verbs
+    from dancedist import commands
 
     settings = load_recipe(preset, recipe)
-    found, report = verbs.look_at(video, settings, as_target)
+    found, report = commands.look_at(video, settings, as_target)
     rows = {
         "size": f"{found.width}x{found.height} px, upright",
         "rate": f"{float(found.fps):.3f} frames/s" + (", resampled" if found.variable_rate else ""),
@@ -80,7 +80,7 @@ def probe(
     if report is not None:
         marks = {"ok": "[green]ok[/]", "warn": "[yellow]warn[/]", "refuse": "[red]refuse[/]"}
         _print_rows("as a target", {f.slug: f"{marks[f.verdict]}  {f.message}" for f in report.findings})
-        verbs.require_fit(report)
+        commands.require_fit(report)
 
 
 @app.command()
@@ -92,9 +92,9 @@ def poses(
     pose_model: PoseModel = None,
 ) -> None:
     """Find one dancer's poses in a video."""
-    from dancedist import verbs
+    from dancedist import commands
 
-    found = verbs.find_poses(video, out, _settings(preset, recipe, pose_model))
+    found = commands.find_poses(video, out, _settings(preset, recipe, pose_model))
     with_dancer = int(found.present.sum())
     _tell(found.notices)
     Console().print(f"{out}: {len(found)} frames, {with_dancer} with a dancer, {found.topology.name}, {found.model}")
@@ -113,9 +113,11 @@ def train(
     ] = None,
 ) -> None:
     """Train a dancer on videos of one person. Killed and started again, it goes on where it was."""
-    from dancedist import verbs
+    from dancedist import commands
 
-    target, bundle = verbs.train(videos, out, name or videos[0].stem, _settings(preset, recipe, pose_model), begin_with)
+    target, bundle = commands.train(
+        videos, out, name or videos[0].stem, _settings(preset, recipe, pose_model), begin_with
+    )
     _tell(target.notices)
     made = bundle.dancer.provenance
     Console().print(f"{out / 'dancer'}: {made.steps} steps in {made.seconds / 60:.1f} minutes")
@@ -129,9 +131,9 @@ def render(
     recipe: RenderRecipe = None,
 ) -> None:
     """Render a dancer dancing the dance of another video."""
-    from dancedist import verbs
+    from dancedist import commands
 
-    film = verbs.render(dancer, source, out, recipe)
+    film = commands.render(dancer, source, out, recipe)
     _tell(film.notices)
     Console().print(f"{film.path}: {film.frames} frames, {film.size[0]}x{film.size[1]} px")
 
@@ -149,10 +151,10 @@ def evaluate(
     out: Annotated[Path | None, typer.Option("--out", help="JSON file to write.")] = None,
 ) -> None:
     """Measure a dancer on its held-out block, beside the nearest training frame and the mean frame."""
-    from dancedist import verbs
-    from dancedist.metrics.report import table, where_it_loses, write_report
+    from dancedist import commands
+    from dancedist.evaluation.report import table, where_it_loses, write_report
 
-    report = verbs.evaluate(dancer, target, work or dancer.parent / "target")
+    report = commands.evaluate(dancer, target, work or dancer.parent / "target")
     Console().print(table(report))
     for line in where_it_loses(report, "dancer"):
         Console().print(line)
@@ -167,12 +169,12 @@ def weights(
     ] = None,
 ) -> None:
     """List pretrained weights, where they are and under which licence; fetch them ahead of time."""
-    from dancedist import verbs
+    from dancedist import commands
 
     for name in fetch or []:
-        verbs.fetch_weights(name)
+        commands.fetch_weights(name)
     rows = Table("name", "for", "MB", "licence", "where", box=None)
-    for entry, path in verbs.known_weights():
+    for entry, path in commands.known_weights():
         rows.add_row(entry.name, entry.purpose, f"{entry.size_bytes / 1e6:.1f}", entry.licence, path or "not here")
     Console().print(rows)
 
@@ -188,7 +190,7 @@ def demo(
 ) -> None:
     """Do it all: poses, training, rendering, measuring. Without footage, on two drawn performers."""
     from dancedist.demo import run_demo
-    from dancedist.metrics.report import table, where_it_loses
+    from dancedist.evaluation.report import table, where_it_loses
 
     if (target is None) != (source is None):
         raise RecipeInvalid("a target needs a source", expected="both --target and --source, or neither")

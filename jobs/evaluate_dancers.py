@@ -13,12 +13,12 @@ from rich.markdown import Markdown
 # `python jobs/x.py` puts jobs/ first on the path, not the repository.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from cluster.comparison import compare_ablation, compare_dancers
-from cluster.entry import run_job
-from cluster.session import connected, lasting
-from cluster.settings import STORAGE, StorageOption
+from cluster.core.entry import run_job
+from cluster.core.session import connected, lasting
+from cluster.core.settings import STORAGE, StorageOption
+from cluster.evaluation.comparison import compare_ablation, compare_dancers
 from dancedist.errors import RecipeInvalid
-from dancedist.metrics.report import table
+from dancedist.evaluation.report import table
 from dancedist.recipe import load_recipe
 
 

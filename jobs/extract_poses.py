@@ -11,9 +11,9 @@ import typer
 # `python jobs/x.py` puts jobs/ first on the path, not the repository.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from cluster.entry import run_job
-from cluster.extraction import run_extraction
-from cluster.session import connected, lasting
+from cluster.core.entry import run_job
+from cluster.core.session import connected, lasting
+from cluster.poses.extraction import run_extraction
 from dancedist.recipe import load_recipe
 
 

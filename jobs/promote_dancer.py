@@ -13,10 +13,10 @@ from rich.console import Console
 # `python jobs/x.py` puts jobs/ first on the path, not the repository.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from cluster.entry import run_job
-from cluster.promotion import promote
-from cluster.settings import STORAGE, StorageOption
-from dancedist.metrics.report import table
+from cluster.core.entry import run_job
+from cluster.core.settings import STORAGE, StorageOption
+from cluster.evaluation.promotion import promote
+from dancedist.evaluation.report import table
 
 KEPT = 4
 

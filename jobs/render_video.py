@@ -12,10 +12,10 @@ import typer
 # `python jobs/x.py` puts jobs/ first on the path, not the repository.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from cluster.entry import run_job
-from cluster.rendering import render_with
-from cluster.session import lasting
-from cluster.settings import STORAGE, StorageOption
+from cluster.core.entry import run_job
+from cluster.core.session import lasting
+from cluster.core.settings import STORAGE, StorageOption
+from cluster.rendering.single import render_with
 
 
 def render_video(

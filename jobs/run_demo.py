@@ -14,10 +14,10 @@ from rich.table import Table
 # `python jobs/x.py` puts jobs/ first on the path, not the repository.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from cluster.core.entry import run_job
+from cluster.core.session import lasting
 from cluster.demo import FACE_STEPS, STEPS, Shown, demonstrate
-from cluster.entry import run_job
-from cluster.session import lasting
-from cluster.standing import fleet_table
+from cluster.training.status import fleet_table
 
 
 def run_demo(

@@ -13,12 +13,12 @@ from rich.console import Console
 # `python jobs/x.py` puts jobs/ first on the path, not the repository.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from cluster.entry import run_job
-from cluster.fleetfile import read_fleet
-from cluster.session import connected, lasting
-from cluster.settings import FLEET, STORAGE, FleetOption, StorageOption
-from cluster.standing import exit_code, fleet_table
-from cluster.training import train_fleet
+from cluster.core.entry import run_job
+from cluster.core.session import connected, lasting
+from cluster.core.settings import FLEET, STORAGE, FleetOption, StorageOption
+from cluster.training.fleet import train_fleet
+from cluster.training.fleet_file import read_fleet
+from cluster.training.status import exit_code, fleet_table
 
 
 def train_many(

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from serving.api import build_api  # noqa: E402
+from serving.api.routes import build_api  # noqa: E402
 from serving.settings import Settings  # noqa: E402
 
 

@@ -8,13 +8,13 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
-from cluster import logs
-from cluster.session import alive_nodes
-from cluster.settings import Ray
-from serving.api import build_api
-from serving.director import Director
-from serving.renderer import Renderer
+from cluster.core import logs
+from cluster.core.session import alive_nodes
+from cluster.core.settings import Ray
+from serving.api.routes import build_api
 from serving.settings import Settings
+from serving.workers.dispatcher import Director
+from serving.workers.replica import Renderer
 
 Ray().hand_on("serve_proxy_ready_check_timeout_s")
 

@@ -1,4 +1,4 @@
-"""What the render service reads beside cluster.settings.Shared: environment variables that begin with DANCEDIST_."""
+"""Environment variables of the render service, beside cluster.core.settings.Shared: they begin with DANCEDIST_."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from cluster.mlflow_client import tracking_uri
-from cluster.session import lasting
-from cluster.settings import Shared
-from cluster.storage import open_storage
+from cluster.core.session import lasting
+from cluster.core.settings import Shared
+from cluster.storage.base import open_storage
+from cluster.tracking.mlflow_client import tracking_uri
+from dancedist.bundle.provenance import SigningKey
 from dancedist.errors import DancedistError
-from dancedist.provenance import SigningKey
 from dancedist.recipe import VideoRecipe
 
 

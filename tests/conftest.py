@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.mlflow_server import MlflowServer
-from tests.own_ray import own_ray
-from tests.postgres import PostgresServer
-from tests.s3 import S3Server
+from tests.support.mlflow_server import MlflowServer
+from tests.support.own_ray import own_ray
+from tests.support.postgres import PostgresServer
+from tests.support.s3 import S3Server
 
 # A shell ignores Ctrl-C in what it starts in the background, and children inherit that: the tests' jobs would, too.
 signal.signal(signal.SIGINT, signal.default_int_handler)

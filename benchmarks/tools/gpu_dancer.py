@@ -16,7 +16,7 @@ from torch import Tensor
 from benchmarks.tools.gpu_networks import Shape, generator_of
 from benchmarks.tools.gpu_part import Conditions
 from benchmarks.tools.gpu_training import FastTraining
-from dancedist.gan.generator import Generator
+from dancedist.models.generator import Generator
 
 LESSONS, BATCH_PAIRS, FRAMES = 300, 4, 128
 # A short training needs an L1, as in presets/quick.toml.

@@ -12,10 +12,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from dancedist.gan.discriminator import Discriminator
-from dancedist.gan.generator import Generator, build_generator
-from dancedist.gan.losses import Backbone, Perceptual
-from dancedist.gan.step import LossWeights
+from dancedist.models.discriminator import Discriminator
+from dancedist.models.generator import Generator, build_generator
+from dancedist.models.losses import Backbone, Perceptual
+from dancedist.models.step import LossWeights
 
 Networks = tuple[Generator, Discriminator, Perceptual]
 # Convolutions per stage.

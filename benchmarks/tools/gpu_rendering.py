@@ -25,7 +25,7 @@ from benchmarks.tools.gpu_part import (
     take_turns,
 )
 from benchmarks.tools.recipe_2019 import render_2019, write_png
-from dancedist.gan.generator import Generator
+from dancedist.models.generator import Generator
 
 FRAMES, BAR_DB = 64, 40.0
 LOCKSTEP_FRAMES, CEILING_FPS = 8, 3590.0

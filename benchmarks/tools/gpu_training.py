@@ -14,15 +14,15 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from benchmarks.tools.gpu_networks import FAST_256, FAST_1024, Shape, build, random_pairs
 from benchmarks.tools.gpu_part import Conditions, Row, Work, quotients, rounded, synchronize, take_turns
 from benchmarks.tools.recipe_2019 import ADAM, Training2019
-from dancedist.gan.recompute import pieces, recompute
-from dancedist.gan.step import adversarial_losses, discriminator_losses, judged_input, picture_losses, rollout
+from dancedist.models.activation_checkpointing import pieces, recompute
+from dancedist.models.step import adversarial_losses, discriminator_losses, judged_input, picture_losses, rollout
 
 BATCH_PAIRS = 4
 Losses = dict[str, Tensor]
 
 
 class FastTraining:
-    """The step of dancedist.training.whole: bf16, one pass of D over fake and real, the VGG once over all frames.
+    """The generator stage's step: bf16, one pass of D over fake and real, the VGG once over all frames.
 
     Pairs lie on the GPU: reading them is no part of it.
     """

@@ -9,18 +9,18 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.tools.recipe_2019 import Training2019
-from dancedist.evaluation import perceptual_metric
-from dancedist.pairs import to_pictures
+from dancedist.data.crops import pair_views
+from dancedist.data.pairs import to_pictures
+from dancedist.evaluation.evaluation import perceptual_metric
 from dancedist.recipe import Recipe, load_recipe
 from dancedist.synthetic import TARGET_TRAINING
 from dancedist.synthetic.films import write_scene
-from dancedist.training.heap import keep_heap
+from dancedist.training.generator_stage import PictureStage
 from dancedist.training.loop import Trainer
-from dancedist.training.pictures import sampled
+from dancedist.training.malloc import keep_heap
 from dancedist.training.schedule import step_pairs
 from dancedist.training.target import Target, load_target
-from dancedist.training.whole import PictureStage
-from dancedist.views import pair_views
+from dancedist.training.visualize import sampled
 
 # How the other side computes.
 PLAIN = {"precision": "fp32", "channels_last": False, "compiled": False, "augment": False}

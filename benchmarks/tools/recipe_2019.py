@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dancedist.gan.discriminator import Discriminator
-from dancedist.gan.generator import Generator
-from dancedist.gan.losses import Perceptual, feature_matching, least_squares
+from dancedist.models.discriminator import Discriminator
+from dancedist.models.generator import Generator
+from dancedist.models.losses import Perceptual, feature_matching, least_squares
 
 ADAM = {"lr": 2e-4, "betas": (0.5, 0.999)}
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dancedist import evaluation as ev
-from dancedist.bundle import Bundle
+from dancedist.bundle.bundle import Bundle
 from dancedist.demo.outcome import Outcome
+from dancedist.evaluation import evaluation as ev
 from dancedist.metrics.pose import pose_distance_px
 from dancedist.pose.extract import extract_with_progress
 from dancedist.pose.sequence import PoseSequence, torso_px

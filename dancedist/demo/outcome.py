@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from dancedist.errors import Notice
+from dancedist.evaluation.report import Report, where_it_loses
 from dancedist.files import published
-from dancedist.metrics.report import Report, where_it_loses
 
 
 @dataclass

@@ -8,16 +8,16 @@ import time
 from pathlib import Path
 
 from dancedist import __version__
-from dancedist import evaluation as ev
-from dancedist.bundle import Bundle, record_metrics
+from dancedist.bundle.bundle import Bundle, record_metrics
+from dancedist.bundle.provenance import film_metadata
 from dancedist.demo.measure import measure_footage, measure_synthetic
 from dancedist.demo.outcome import Outcome, read_outcome
 from dancedist.demo.show import write_sheet, write_side_by_side
-from dancedist.metrics.report import means
+from dancedist.evaluation import evaluation as ev
+from dancedist.evaluation.report import means
 from dancedist.pose.extract import extract_with_progress
 from dancedist.pose.sequence import PoseSequence
 from dancedist.progress import progress
-from dancedist.provenance import film_metadata
 from dancedist.recipe import Recipe, fingerprint
 from dancedist.render.film import Film, render_film
 from dancedist.synthetic import SOURCE, TARGET_TEST, TARGET_TRAINING

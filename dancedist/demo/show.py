@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dancedist.bundle import Bundle
+from dancedist.bundle.bundle import Bundle
+from dancedist.bundle.provenance import film_metadata
+from dancedist.evaluation.sheet import contact_sheet
 from dancedist.files import published
-from dancedist.metrics.sheet import contact_sheet
 from dancedist.pose.sequence import PoseSequence
 from dancedist.progress import progress
-from dancedist.provenance import film_metadata
 from dancedist.recipe import VideoRecipe
 from dancedist.render.chunk import figures
 from dancedist.render.film import Film, as_danced_by

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dancedist.figure.face import Box
+from dancedist.skeleton.face import Box
 
 Rgb = NDArray[np.uint8]
 # SSIM's window; nothing can be said about a crop that is smaller.

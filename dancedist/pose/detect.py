@@ -9,9 +9,9 @@ from pathlib import Path
 
 from dancedist import weights
 from dancedist.errors import RecipeInvalid, WeightsMissing
-from dancedist.pose.crowd import Crowd, Person
 from dancedist.pose.networks import Frame, PersonFinder, PoseNetwork
 from dancedist.pose.people import People
+from dancedist.pose.people_tracker import Crowd, Person
 from dancedist.pose.runtime import Backend, Device, Network, Precision, choose_backend
 from dancedist.pose.topology import COCO17, HALPE26, TOPOLOGIES, WHOLEBODY133, Topology, convert
 from dancedist.progress import Advance, silent

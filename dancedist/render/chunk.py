@@ -10,15 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dancedist.bundle import Bundle
-from dancedist.figure.draw import draw_figure
-from dancedist.figure.window import Window, film_windows, whole
-from dancedist.pairs import to_pictures, to_tensor
+from dancedist.bundle.bundle import Bundle
+from dancedist.data.pairs import to_pictures, to_tensor
 from dancedist.pose.sequence import PoseSequence
 from dancedist.render.face import refine
 from dancedist.render.finish import Picture
 from dancedist.render.network import prepared
 from dancedist.render.plan import Chunk
+from dancedist.skeleton.draw import draw_figure
+from dancedist.skeleton.window import Window, film_windows, whole
 
 # What a frame hands on is rounded to this, an eighth of what a film can show: two renderings that differ by roundings
 # alone become one and the same, where floats would keep them apart for good.

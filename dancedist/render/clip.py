@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from dancedist.bundle import Bundle
+from dancedist.bundle.bundle import Bundle
 from dancedist.errors import FileInvalid
 from dancedist.files import published
 from dancedist.pose.sequence import PoseSequence

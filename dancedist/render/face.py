@@ -9,13 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dancedist.bundle import Bundle
-from dancedist.figure.crop import face_figure, uncut
-from dancedist.figure.face import Box, face_box
-from dancedist.figure.window import Window
-from dancedist.gan.face import cut, finished, paste
-from dancedist.pairs import detail_crops, to_tensor
+from dancedist.bundle.bundle import Bundle
+from dancedist.data.pairs import detail_crops, to_tensor
+from dancedist.models.face import cut, finished, paste
 from dancedist.pose.sequence import PoseSequence
+from dancedist.skeleton.crop import face_figure, uncut
+from dancedist.skeleton.face import Box, face_box
+from dancedist.skeleton.window import Window
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dancedist.bundle import Bundle
+from dancedist.bundle.bundle import Bundle
 from dancedist.errors import FileInvalid, Notice
-from dancedist.figure.face import face_box
 from dancedist.pose.sequence import PoseSequence
 from dancedist.progress import Advance, silent
 from dancedist.recipe import VideoRecipe
@@ -20,6 +19,7 @@ from dancedist.render.finish import Finish
 from dancedist.render.plan import GROUP_FRAMES, Chunk
 from dancedist.retarget.stats import RetargetStats
 from dancedist.retarget.transform import retarget
+from dancedist.skeleton.face import face_box
 from dancedist.video.encode import write_film
 from dancedist.video.probe import Video
 

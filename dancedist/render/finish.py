@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dancedist.bundle import Bundle
+from dancedist.bundle.bundle import Bundle
 from dancedist.render.face import Face
 
 

@@ -17,7 +17,7 @@ import openvino as ov
 import torch
 from torch import Tensor, nn
 
-from dancedist.bundle import Bundle
+from dancedist.bundle.bundle import Bundle
 
 log = logging.getLogger("dancedist")
 # Windows and groups of chunks have several sizes; each takes as much memory as the weights.

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dancedist.bundle import Bundle
-from dancedist.figure.face import Box, face_boxes
+from dancedist.bundle.bundle import Bundle
 from dancedist.pose.sequence import PoseSequence
 from dancedist.render.film import render_frames
 from dancedist.render.seam import dancer_box
+from dancedist.skeleton.face import Box, face_boxes
 
 # Rendered before it: as long as most dancers take to forget how they began, and no more.
 _WARM_UP = 12

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dancedist.figure.face import Box, body_box
 from dancedist.metrics.image import psnr, window
 from dancedist.pose.sequence import PoseSequence
 from dancedist.pose.topology import Topology
 from dancedist.render.chunk import last_present
+from dancedist.skeleton.face import Box, body_box
 
 Rgb = NDArray[np.uint8]
 # Below it a seam may be seen: its later chunk is rendered again with twice the warm-up, and at last cross-faded.

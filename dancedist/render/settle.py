@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from dancedist.bundle import Bundle
-from dancedist.figure.face import Box
-from dancedist.pairs import to_pictures
+from dancedist.bundle.bundle import Bundle
+from dancedist.data.pairs import to_pictures
 from dancedist.pose.sequence import PoseSequence
 from dancedist.render.chunk import Part, last_present, render_together
 from dancedist.render.plan import Chunk
 from dancedist.render.seam import dancer_box, psnr_in_box
+from dancedist.skeleton.face import Box
 
 # A cold start is forgotten where it is this near to the unbroken rendering, in the dancer's box.
 SETTLED_DB = 50.0

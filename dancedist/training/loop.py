@@ -16,21 +16,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dancedist.data.background import stage_detail
+from dancedist.data.pairs import TargetData
 from dancedist.errors import TrainingDiverged
-from dancedist.pairs import TargetData
 from dancedist.progress import Advance, silent
 from dancedist.recipe import Recipe, fingerprint
 from dancedist.recipe import Stage as StageName
-from dancedist.stage import stage_detail
 from dancedist.training.checkpoints import Checkpoints, FolderCheckpoints
 from dancedist.training.engine import MakeEngine, Ranks, TorchEngine
-from dancedist.training.faces import FaceStage
-from dancedist.training.heap import give_back, keep_heap
-from dancedist.training.pictures import plot_losses
+from dancedist.training.face_stage import FaceStage
+from dancedist.training.generator_stage import PictureStage
+from dancedist.training.malloc import give_back, keep_heap
 from dancedist.training.schedule import total_steps
 from dancedist.training.stages import Lesson, Stage, Weights, run_step
 from dancedist.training.state import TrainingState, read_common, read_state, write_state
-from dancedist.training.whole import PictureStage
+from dancedist.training.visualize import plot_losses
 
 CODE_VERSION = 4
 LOG = "log.jsonl"

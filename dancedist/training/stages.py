@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dancedist.gan.augment import diff_augment
-from dancedist.gan.losses import Perceptual
-from dancedist.gan.recompute import recompute
-from dancedist.pairs import TargetData
+from dancedist.data.pairs import TargetData
+from dancedist.models.activation_checkpointing import recompute
+from dancedist.models.augment import diff_augment
+from dancedist.models.losses import Perceptual
 from dancedist.recipe import Recipe
 from dancedist.training.engine import MakeEngine, Ranks
 from dancedist.training.schedule import learning_rate, step_pairs

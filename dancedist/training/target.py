@@ -17,26 +17,26 @@ import torch
 from numpy.typing import NDArray
 
 from dancedist import __version__
-from dancedist.bundle import Bundle, Dancer, Provenance, load_bundle, save_bundle
-from dancedist.cache import CACHE_VERSION
+from dancedist.bundle.bundle import Bundle, Dancer, Provenance, load_bundle, save_bundle
+from dancedist.data.background import CODE_VERSION as STAGE_VERSION
+from dancedist.data.background import film_stage
+from dancedist.data.crops import picture_pixels
+from dancedist.data.frame_cache import CACHE_VERSION
+from dancedist.data.pairs import TargetData
+from dancedist.data.prepare import prepare
+from dancedist.data.split import split_by_time
+from dancedist.data.suitability import assess, require_fit, sample_frames
 from dancedist.errors import FileInvalid, Notice
 from dancedist.files import only_one
-from dancedist.footage import assess, require_fit, sample_frames
-from dancedist.pairs import TargetData
 from dancedist.pose.extract import extract_with_progress
 from dancedist.pose.sequence import PoseSequence, joined
-from dancedist.prepare import prepare
 from dancedist.progress import progress
 from dancedist.recipe import Recipe, file_sha256, fingerprint
 from dancedist.retarget.stats import RetargetStats
-from dancedist.split import split_by_time
-from dancedist.stage import CODE_VERSION as STAGE_VERSION
-from dancedist.stage import film_stage
 from dancedist.training.loop import CODE_VERSION, Trainer, trained_parts
 from dancedist.training.stages import Weights
-from dancedist.video.fit import fit
-from dancedist.video.reel import Footage, identity, open_footage
-from dancedist.views import picture_pixels
+from dancedist.video.concat import Footage, identity, open_footage
+from dancedist.video.letterbox import fit
 from dancedist.weights import ensure
 
 log = logging.getLogger("dancedist")

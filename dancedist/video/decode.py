@@ -15,10 +15,10 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from dancedist.video.color import Painter
+from dancedist.video.concat import Footage, spans
 from dancedist.video.packets import movie_stream, open_file, packets, timestamp
-from dancedist.video.picture import Painter
 from dancedist.video.probe import Video
-from dancedist.video.reel import Footage, spans
 
 # Damage to a frame shows in as many frames before it as B-frames may lie between two others.
 HELD_FRAMES = 16

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from dancedist.errors import Notice, VideoTooLarge, VideoUnreadable
 from dancedist.recipe import VideoRecipe
+from dancedist.video.color import Painter, Shape, shape_of, square_size
 from dancedist.video.packets import PacketIndex, has_decoder, index_packets, movie_stream, open_file, packets
-from dancedist.video.picture import Painter, Shape, shape_of, square_size
 from dancedist.video.timeline import Timeline, timeline
 
 # A frame is reordered behind 16 others at most; frame threads add their number.

@@ -12,11 +12,11 @@ from dancedist.recipe import VideoRecipe
 from dancedist.synthetic import SOURCE
 from dancedist.synthetic.films import write_scene
 from serving.settings import Settings
-from tests.postgres import PostgresServer
-from tests.serving.served import Served
+from tests.support.postgres import PostgresServer
+from tests.support.served import Served
 from tests.unit.conftest import toy_recipe
+from tests.unit.dancedist.bundle.test_bundle import make_bundle
 from tests.unit.serving.conftest import CONSENT, register_dancer
-from tests.unit.test_bundle import make_bundle
 
 QUEUE, LEASE_S = 60, 4.0
 ENCODING = VideoRecipe(speed="ultrafast")

@@ -11,17 +11,17 @@ from pathlib import Path
 import httpx
 import pytest
 
-from cluster.mlflow_client import client_at, experiment_id
-from cluster.registry import register
-from cluster.storage import open_storage
+from cluster.storage.base import open_storage
+from cluster.tracking.mlflow_client import client_at, experiment_id
+from cluster.tracking.registry import register
 from dancedist.recipe import file_sha256
 from dancedist.video.probe import probe
 from serving.settings import Settings
-from tests.mlflow_server import MlflowServer
-from tests.postgres import PostgresServer
-from tests.s3 import S3Server
 from tests.serving.conftest import ENCODING, write_dance
-from tests.serving.served import Served
+from tests.support.mlflow_server import MlflowServer
+from tests.support.postgres import PostgresServer
+from tests.support.s3 import S3Server
+from tests.support.served import Served
 from tests.unit.serving.conftest import CONSENT
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]

@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import pytest
 
-from dancedist.bundle import load_bundle
+from dancedist.bundle.bundle import load_bundle
 from dancedist.pose.extract import extract
 from dancedist.recipe import file_sha256
 from dancedist.render.film import as_danced_by, render_frames
@@ -23,10 +23,10 @@ from dancedist.render.label import put_label
 from dancedist.video.decode import read_frames
 from dancedist.video.encode import write_film
 from dancedist.video.probe import probe
-from serving.database import Database
-from serving.records import Records
+from serving.db.engine import Database
+from serving.db.records import Records
 from tests.serving.conftest import ENCODING, write_dance
-from tests.serving.served import Served
+from tests.support.served import Served
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 CLIENTS, GROWTH_BYTES = 200, 600_000_000

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.serving.conftest import write_dance
-from tests.serving.served import Served
+from tests.support.served import Served
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 SECONDS = 1.0

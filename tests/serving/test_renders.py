@@ -13,17 +13,17 @@ import numpy as np
 import psycopg
 import pytest
 
-from cluster.storage import open_storage
-from dancedist import verbs
+from cluster.storage.base import open_storage
+from dancedist import commands
 from dancedist.recipe import file_sha256
 from dancedist.render.plan import WARM_UP_FRAMES
 from dancedist.video.decode import read_frames
 from dancedist.video.probe import probe
-from serving.database import Database
-from serving.records import Records
-from tests.postgres import PostgresServer
+from serving.db.engine import Database
+from serving.db.records import Records
 from tests.serving.conftest import ENCODING, LEASE_S, write_dance
-from tests.serving.served import Served
+from tests.support.postgres import PostgresServer
+from tests.support.served import Served
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 LONG_S = 240.0
@@ -42,7 +42,9 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def right(films: Path, dancer: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
     """Every film's frames as one machine renders them, unbroken."""
     out = tmp_path_factory.mktemp("right")
-    made = {name: verbs.render(dancer, films / f"{name}.mp4", out / f"{name}.mp4").path for name in ("long", "short")}
+    made = {
+        name: commands.render(dancer, films / f"{name}.mp4", out / f"{name}.mp4").path for name in ("long", "short")
+    }
     return {name: frames_of(path) for name, path in made.items()}
 
 

@@ -13,13 +13,13 @@ import ray
 import torch
 from ray.util.metrics import Counter, Gauge, Metric
 
-from cluster import metrics
-from cluster.policy import PHASES
+from cluster.core import metrics
+from cluster.training.policy import PHASES
 from dancedist.video.encode import write_film
-from tests.prometheus import Prometheus
-from tests.promql import Asked, asked
 from tests.serving.conftest import write_dance
-from tests.serving.served import Served
+from tests.support.prometheus import Prometheus
+from tests.support.promql import Asked, asked
+from tests.support.served import Served
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 WITHIN_S = 240.0

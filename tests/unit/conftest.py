@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from ray.util.metrics import Metric
 
-from dancedist.figure.crop import cut
-from dancedist.pairs import TargetData
+from dancedist.data.pairs import TargetData
+from dancedist.data.split import split_by_time
 from dancedist.pose.sequence import PoseSequence
 from dancedist.pose.topology import HALPE26
 from dancedist.recipe import Recipe, parse_recipe
-from dancedist.split import split_by_time
-from dancedist.video.fit import fit
+from dancedist.skeleton.crop import cut
+from dancedist.video.letterbox import fit
 
 SIZE = (48, 64)
 FRAMES = 60

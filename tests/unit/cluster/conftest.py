@@ -8,8 +8,8 @@ from uuid import uuid4
 
 import pytest
 
-from cluster.storage import Storage, open_storage
-from tests.s3 import S3Server
+from cluster.storage.base import Storage, open_storage
+from tests.support.s3 import S3Server
 
 MB = 1 << 20
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.promql import DASHBOARDS, rules
+from tests.support.promql import DASHBOARDS, rules
 
 HERE = Path(__file__).parent
 

@@ -14,10 +14,10 @@ import pytest
 import typer
 import yaml
 
-from cluster.fleetfile import _FleetTable
+from cluster.training.fleet_file import _FleetTable
 from dancedist import __version__
+from serving.ops.variables import known_variables
 from serving.settings import Settings
-from serving.variables import known_variables
 from tests.unit.k8s.manifests import FOLDER, OVERLAYS, ROOT, Object, Pod, at, of_kind, pods, rendered
 
 IN_THE_IMAGE = "/opt/dancedist/"

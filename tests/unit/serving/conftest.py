@@ -10,16 +10,16 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
-from cluster.mlflow_client import client_at, experiment_id, local_home, tracking_uri
-from cluster.registry import register
-from dancedist.bundle import PORTRAIT
+from cluster.tracking.mlflow_client import client_at, experiment_id, local_home, tracking_uri
+from cluster.tracking.registry import register
+from dancedist.bundle.bundle import PORTRAIT
 from dancedist.video.encode import write_film
-from serving.claims import Claims
-from serving.database import Database
-from serving.records import Asked, Records
-from tests.postgres import PostgresServer
+from serving.db.engine import Database
+from serving.db.leases import Claims
+from serving.db.records import Asked, Records
+from tests.support.postgres import PostgresServer
 from tests.unit.conftest import toy_recipe
-from tests.unit.test_bundle import make_bundle
+from tests.unit.dancedist.bundle.test_bundle import make_bundle
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

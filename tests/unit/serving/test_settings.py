@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from cluster.mlflow_client import TrackingRefused
+from cluster.tracking.mlflow_client import TrackingRefused
 from serving.settings import RecordsNotShared, Settings
 
 
@@ -42,11 +42,12 @@ def test_on_several_nodes_records_and_registry_are_shared(tmp_path: Path, monkey
     Settings(storage=str(tmp_path), database=postgres).require_shared(2)
 
 
-@pytest.mark.parametrize("module", ["director", "renderer"])
-def test_every_process_refuses_what_is_not_shared(module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("module", "name", "arguments"), [("dispatcher", "Director", 2), ("replica", "Renderer", 1)])
+def test_every_process_refuses_what_is_not_shared(
+    module: str, name: str, arguments: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
-    part = importlib.import_module(f"serving.{module}")
+    part = importlib.import_module(f"serving.workers.{module}")
     monkeypatch.setattr(part, "alive_nodes", lambda: 2)
-    arguments = (Settings(storage=str(tmp_path)), None)[: 2 if module == "director" else 1]
     with pytest.raises(RecordsNotShared):
-        getattr(part, module.capitalize())(*arguments)
+        getattr(part, name)(*(Settings(storage=str(tmp_path)), None)[:arguments])
