@@ -13,14 +13,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.tools.record import record
 from dancedist.pose.topology import TOPOLOGIES, Topology
-from dancedist.recipe import FigureRecipe
+from dancedist.recipe.schema import FigureRecipe
 from dancedist.skeleton.draw import draw_figure
 
 SIZE, FIGURES, CLAIM = (512, 256), 1000, 500
 
 
 def figures_per_s(topology: Topology) -> float:
-    """All keypoints seen, spread over 40 % of the picture's height: longer lines than a real pose has."""
+    """Figures per CPU second. All keypoints are visible, over 40 % of the height: longer lines than in real poses."""
     rng = np.random.default_rng(0)
     xy = (rng.normal(0, 0.2, (FIGURES, len(topology), 2)) * SIZE[1] + np.array(SIZE) / 2).astype(np.float32)
     score = np.ones(len(topology), np.float32)

@@ -1,7 +1,7 @@
 """Claim: the policy keeps 1,000 GPUs busy for 97 % of what is possible. `python benchmarks/fleet_simulation.py`
 
-10,000 targets whose minutes are log-normal, on 125 nodes of 8 GPUs; one start in fifty fails somewhere on its way, and
-10 nodes are lost. Nothing is trained: events are taken from a heap, decisions are the real policy's.
+10,000 targets with log-normal durations run on 125 nodes of 8 GPUs; one start in fifty fails at a random time, and 10
+nodes are lost. A discrete-event simulation: nothing is trained, but the decisions are the real policy's.
 """
 
 from __future__ import annotations
@@ -17,49 +17,55 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.tools.record import record
-from cluster.training.placement import Need, Node
+from cluster.training.placement import Node, ResourceRequest
 from cluster.training.policy import Cause, FleetPolicy, GiveUp, Start
 
 TARGETS, NODES, GPUS, LOST, FAIL, SEED, BAR = 10_000, 125, 8, 10, 0.02, 7, 0.97
-# What targets ask for, and how often: small ones share a GPU, large ones have several.
-NEEDS = {Need(1, 2, 0.25): 0.2, Need(1, 2, 0.5): 0.2, Need(1, 4, 1): 0.5, Need(2, 4, 1): 0.07, Need(4, 4, 1): 0.03}
+# What targets request, and how often: small ones share a GPU, large ones use several.
+REQUESTS = {
+    ResourceRequest(1, 2, 0.25): 0.2,
+    ResourceRequest(1, 2, 0.5): 0.2,
+    ResourceRequest(1, 4, 1): 0.5,
+    ResourceRequest(2, 4, 1): 0.07,
+    ResourceRequest(4, 4, 1): 0.03,
+}
 CHECKPOINT_S = 600.0
 
 
 @dataclass
 class Run:
-    """One attempt: when it began, what is left of the target, and how it will end."""
+    """One attempt: its start, the remaining seconds of the target, and when and how it ends."""
 
     start: Start
-    began_s: float
-    left_s: float
+    started_s: float
+    remaining_s: float
     ends_s: float
     fails: bool
 
 
 class Simulation:
-    """A cluster of clockwork under the policy."""
+    """A simulated cluster under the policy."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng, self.now_s = rng, 0.0
-        kinds = list(NEEDS)
-        drawn = rng.choice(len(kinds), TARGETS, p=list(NEEDS.values()))
+        kinds = list(REQUESTS)
+        drawn = rng.choice(len(kinds), TARGETS, p=list(REQUESTS.values()))
         minutes = rng.lognormal(np.log(60), 0.5, TARGETS)
-        self.left_s = {f"t{i:05d}": float(m) * 60 for i, m in enumerate(minutes)}
-        self.needs = {name: kinds[k] for name, k in zip(self.left_s, drawn, strict=True)}
-        self.policy = FleetPolicy({name: (need, self.left_s[name]) for name, need in self.needs.items()})
+        self.remaining_s = {f"t{i:05d}": float(m) * 60 for i, m in enumerate(minutes)}
+        self.requests = {name: kinds[k] for name, k in zip(self.remaining_s, drawn, strict=True)}
+        self.policy = FleetPolicy({name: (request, self.remaining_s[name]) for name, request in self.requests.items()})
         self.nodes = {f"n{i:03d}": Node(f"n{i:03d}", 64, GPUS) for i in range(NODES)}
-        self.work_gpu_s = sum(self.left_s[n] * _gpus(self.needs[n]) for n in self.left_s)
+        self.work_gpu_s = sum(self.remaining_s[n] * _gpus(self.requests[n]) for n in self.remaining_s)
         self.events: list[tuple[float, int, str, int]] = []
         self.running: dict[str, Run] = {}
-        self.chain_s = dict.fromkeys(self.left_s, 0.0)
+        self.chain_s = dict.fromkeys(self.remaining_s, 0.0)
         self.used_gpu_s = self.decide_s = 0.0
         self.decisions = self.twice = 0
         self.losses_s: list[float] = []
         self.policy.set_nodes(self.nodes.values())
 
-    def go(self) -> None:
-        """Until every target is done or given up."""
+    def run(self) -> None:
+        """Simulate until every target is done or given up."""
         rough_s = self.work_gpu_s / (NODES * GPUS)
         for i, at in enumerate(sorted(self.rng.uniform(0.1, 0.9, LOST) * rough_s)):
             heapq.heappush(self.events, (float(at), i, "node", 0))
@@ -85,23 +91,23 @@ class Simulation:
 
     def begin(self, start: Start) -> None:
         self.twice += start.name in self.running
-        left = self.left_s[start.name]
+        remaining = self.remaining_s[start.name]
         fails = bool(self.rng.random() < FAIL)
-        ends = self.now_s + (left * float(self.rng.random()) if fails else left)
-        self.running[start.name] = Run(start, self.now_s, left, ends, fails)
+        ends = self.now_s + (remaining * float(self.rng.random()) if fails else remaining)
+        self.running[start.name] = Run(start, self.now_s, remaining, ends, fails)
         heapq.heappush(self.events, (ends, self.decisions, start.name, start.attempt))
 
     def stop(self, name: str, cause: Cause | None) -> None:
         run = self.running.pop(name)
-        ran_s = self.now_s - run.began_s
-        self.used_gpu_s += ran_s * _gpus(run.start.need)
+        ran_s = self.now_s - run.started_s
+        self.used_gpu_s += ran_s * _gpus(run.start.resources)
         self.chain_s[name] += ran_s
-        kept = run.left_s if cause is None else ran_s // CHECKPOINT_S * CHECKPOINT_S
-        self.left_s[name] -= kept
+        saved = run.remaining_s if cause is None else ran_s // CHECKPOINT_S * CHECKPOINT_S
+        self.remaining_s[name] -= saved
         if cause is None:
             self.policy.done(name)
         elif cause == "failed":
-            self.policy.failed(name, cause, self.now_s, "bad luck", self.left_s[name])
+            self.policy.failed(name, cause, self.now_s, "simulated failure", self.remaining_s[name])
 
     def lose_a_node(self) -> None:
         self.nodes.pop(sorted(self.nodes)[int(self.rng.integers(len(self.nodes)))])
@@ -110,24 +116,27 @@ class Simulation:
             self.stop(name, "node lost")
 
     def bound_s(self) -> float:
-        """No schedule ends sooner: all GPU seconds that were run, lost ones too, on all GPUs there were; or one
-        target's own runs after each other."""
-        left, at, gpus = self.used_gpu_s, 0.0, NODES * GPUS
+        """Lower bound of the makespan in seconds.
+
+        Either all GPU seconds that were run, lost ones included, on all GPUs that existed, or the runs of one target,
+        which cannot overlap.
+        """
+        remaining, at, gpus = self.used_gpu_s, 0.0, NODES * GPUS
         for loss in [*self.losses_s, float("inf")]:
-            if left <= (loss - at) * gpus:
+            if remaining <= (loss - at) * gpus:
                 break
-            left, at, gpus = left - (loss - at) * gpus, loss, gpus - GPUS
-        return max(at + left / gpus, max(self.chain_s.values()))
+            remaining, at, gpus = remaining - (loss - at) * gpus, loss, gpus - GPUS
+        return max(at + remaining / gpus, max(self.chain_s.values()))
 
 
-def _gpus(need: Need) -> float:
-    return need.workers * need.gpus
+def _gpus(request: ResourceRequest) -> float:
+    return request.workers * request.gpus
 
 
 def main() -> None:
-    """Print and keep how near the policy comes to the bound."""
+    """Print and record how close the policy comes to the bound."""
     simulation = Simulation(np.random.default_rng(SEED))
-    simulation.go()
+    simulation.run()
     phases = list(simulation.policy.phases.values())
     figures = {
         "makespan_h": simulation.now_s / 3600,

@@ -1,9 +1,9 @@
-"""A minute of dance through the render service: one replica, two, and one with both cores.
+"""Claim: two replicas of the render service are 1.7 times as fast as one, for a minute of dance.
 
     python benchmarks/render_replicas.py [runs/demo]
 
-RUNS/DEMO: what `make demo` left (where it is not there, dancers of a few steps are made): rosa is asked to dance a
-minute of milo's. Memory is that of the service with all its processes, Ray's too.
+Measured are one replica, two, and one with both cores. runs/demo: the results of `make demo`; without them dancers are
+trained for a few steps. rosa dances a minute of milo's dance. Memory is that of all processes of the service and Ray.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.tools.demo_dancers import DEMO, demo_in
 from benchmarks.tools.memory import MemoryWatch
 from benchmarks.tools.record import record
-from cluster.service_client import RenderService
+from cluster.service_client import ServiceClient
 from dancedist.progress import silent
 
 BAR = 1.7
 DANCER, DANCE = "rosa", "milo.mp4"
-# Replicas and the threads of each.
+# Number of replicas, and the threads of each.
 RUNS = {"one": (1, 1), "two": (2, 1), "one with both cores": (1, 2)}
 
 
 def main(demo: Path) -> None:
     demo = demo_in(demo)
-    told: dict[str, Any] = {name: timed(demo, *how) for name, how in RUNS.items()}
-    whole = {name: sum(run["timings_s"].values()) for name, run in told.items()}
-    rendering = {name: run["timings_s"]["rendering"] for name, run in told.items()}
+    runs: dict[str, Any] = {name: timed(demo, *setup) for name, setup in RUNS.items()}
+    total = {name: sum(run["timings_s"].values()) for name, run in runs.items()}
+    rendering = {name: run["timings_s"]["rendering"] for name, run in runs.items()}
     figures = {
-        "about": f"{DANCER} dances {DANCE}, {told['one']['frames']} frames, {told['one']['chunks']} chunks",
-        "runs": told,
+        "about": f"{DANCER} dances {DANCE}, {runs['one']['frames']} frames, {runs['one']['chunks']} chunks",
+        "runs": runs,
         "two_against_one_rendering": rendering["one"] / rendering["two"],
-        "two_against_one_with_both_cores": whole["one with both cores"] / whole["two"],
+        "two_against_one_with_both_cores": total["one with both cores"] / total["two"],
     }
     print(figures)
-    record("render_replicas", whole["one"] / whole["two"], BAR, figures, ("ray", "torch"))
+    record("render_replicas", total["one"] / total["two"], BAR, figures, ("ray", "torch"))
 
 
 def timed(demo: Path, replicas: int, threads: int) -> dict[str, Any]:
-    """Seconds by stage and memory, with records and files of its own."""
+    """Render once with a service of its own; returns seconds by step, memory, and facts about the film."""
     with TemporaryDirectory(prefix="dancedist-") as scratch:
         storage = Path(scratch) / "runs"
         storage.mkdir()
@@ -53,10 +53,10 @@ def timed(demo: Path, replicas: int, threads: int) -> dict[str, Any]:
             "DANCEDIST_REPLICAS": str(replicas),
             "DANCEDIST_REPLICA_CPUS": str(threads),
         }
-        with RenderService(settings, storage) as service, MemoryWatch(service.pid) as memory:
-            # What each process does only once.
-            service.follow(service.send(demo / "footage" / "rosas_dance.mp4", DANCER), lambda _: silent(1))
-            done = service.follow(service.send(demo / "footage" / DANCE, DANCER), lambda _: silent(1))
+        with ServiceClient(settings, storage) as service, MemoryWatch(service.pid) as memory:
+            # A first render, for what each process does only once.
+            service.watch(service.submit(demo / "footage" / "rosas_dance.mp4", DANCER), lambda _: silent(1))
+            done = service.watch(service.submit(demo / "footage" / DANCE, DANCER), lambda _: silent(1))
     print(replicas, threads, done["timings_s"], flush=True)
     lowest = min(seam["psnr_db"] for seam in done["seams"])
     return {

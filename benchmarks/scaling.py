@@ -2,11 +2,11 @@
 
     python benchmarks/scaling.py [runs/demo]
 
-Films of several lengths through `dancedist poses` and `dancedist render`; fleets of several sizes through train_many,
-a core a target; a minute rendered by one replica and by two (what render_replicas.py measured).
-Each point is a process of its own; its memory is what it and all that it starts hold together, at their peak. Growth:
-how much more the last point takes than the first, over how much more there is to do; fixed costs make it smaller
-than 1. The curves are docs/scaling.png; docs/scaling.md says what follows.
+Measured are films of several lengths with `dancedist poses` and `dancedist render`, fleets of several sizes with
+train_many (one core per target), and a minute rendered by one and by two replicas (from render_replicas.py).
+Each point is a process of its own; its memory is the peak of it and all its child processes together. Growth: the cost
+of the last point over that of the first, divided by the ratio of their sizes; fixed costs make it smaller than 1. The
+curves are in docs/scaling.png; docs/scaling.md has the conclusions.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from benchmarks.tools.demo_dancers import DEMO, demo_in
 from benchmarks.tools.memory import MemoryWatch
 from benchmarks.tools.record import RESULTS, record
 from cluster.tracking.registry import fetch_dancer
-from dancedist.recipe import load_recipe
+from dancedist.recipe.loading import load_recipe
 from dancedist.synthetic import TARGET_TEST
 from dancedist.video.decode import read_frames
 from dancedist.video.encode import write_film
@@ -43,18 +43,18 @@ Point = dict[str, float]
 
 
 def measured(command: list[str], env: dict[str, str] | None = None) -> Point:
-    """Seconds of a command, and MB of it and of all that it starts."""
-    began = time.perf_counter()
+    """Run a command; returns its seconds and the peak MB of it and its child processes."""
+    started = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, *command], cwd=ROOT, env={**os.environ, **(env or {})}, stderr=subprocess.DEVNULL
     )
     with MemoryWatch(process.pid) as memory:
         assert process.wait() == 0, command
-    return {"seconds": round(time.perf_counter() - began, 2), "peak_mb": round(memory.peak_mb)}
+    return {"seconds": round(time.perf_counter() - started, 2), "peak_mb": round(memory.peak_mb)}
 
 
 def films(demo: Path, folder: Path) -> dict[str, list[Point]]:
-    """Poses and rendering by seconds of film."""
+    """Measure poses and rendering by seconds of film."""
     dancer = fetch_dancer("models:/dancer-rosa@champion", folder / "dancer", str(demo))
     recipe = load_recipe("quick").video
     dance = probe(demo / "footage" / "milo.mp4", recipe)
@@ -63,46 +63,46 @@ def films(demo: Path, folder: Path) -> dict[str, list[Point]]:
     for seconds in FILM_S:
         film = folder / f"{seconds}.mp4"
         there_and_back = ((frames + frames[::-1]) * seconds)[: round(seconds * dance.fps)]
-        write_film(film, iter(there_and_back), dance.fps, crf=recipe.crf, speed=recipe.speed)
+        write_film(film, iter(there_and_back), dance.fps, crf=recipe.crf, x264_preset=recipe.x264_preset)
         run = ["-m", "dancedist"]
-        looked = measured([*run, "poses", str(film), "--out", str(folder / f"{seconds}.parquet")])
-        both = measured([*run, "render", str(dancer), str(film), "--out", str(folder / "out.mp4")])
-        points["poses"].append({"size": seconds, **looked})
-        points["rendering"].append({"size": seconds, **both})
+        poses = measured([*run, "poses", str(film), "--out", str(folder / f"{seconds}.parquet")])
+        rendering = measured([*run, "render", str(dancer), str(film), "--out", str(folder / "out.mp4")])
+        points["poses"].append({"size": seconds, **poses})
+        points["rendering"].append({"size": seconds, **rendering})
         print(seconds, "s of film:", points["poses"][-1], points["rendering"][-1], flush=True)
     return points
 
 
 def fleets(folder: Path) -> list[Point]:
-    """A fleet by its targets."""
+    """Measure fleets by number of targets."""
     points = []
     for targets in FLEETS:
-        place = folder / f"fleet-{targets}"
-        place.mkdir()
+        fleet = folder / f"fleet-{targets}"
+        fleet.mkdir()
         lines = [f'[defaults]\npreset = "quick"\ncpus = 1\noverrides.training.max_steps = {STEPS}']
         lines.append(f"overrides.face.max_steps = {STEPS // 4}")
         for i in range(targets):
-            film = place / f"t{i}.mp4"
-            shown = list(islice(TARGET_TEST.frames(), 100 + i))
-            write_film(film, iter(shown), Fraction(25), crf=16, speed="ultrafast")
+            film = fleet / f"t{i}.mp4"
+            frames = list(islice(TARGET_TEST.frames(), 100 + i))
+            write_film(film, iter(frames), Fraction(25), crf=16, x264_preset="ultrafast")
             lines.append(f'[[target]]\nname = "t{i}"\nvideos = "{film.name}"')
-        (place / "fleet.toml").write_text("\n".join(lines))
-        job = ["jobs/train_many.py", "--fleet", str(place / "fleet.toml"), "--storage", str(place / "out")]
-        took = measured(job, {"RAY_ADDRESS": "local"})
-        points.append({"size": targets, **took})
+        (fleet / "fleet.toml").write_text("\n".join(lines))
+        job = ["jobs/train_many.py", "--fleet", str(fleet / "fleet.toml"), "--storage", str(fleet / "out")]
+        costs = measured(job, {"RAY_ADDRESS": "local"})
+        points.append({"size": targets, **costs})
         print(targets, "targets:", points[-1], flush=True)
     return points
 
 
 def growth(points: list[Point], what: str) -> float:
-    """See above; of memory alone: how much more there is at the end."""
+    """Growth of seconds as defined above; of memory, the ratio of the last point to the first."""
     first, last = points[0], points[-1]
-    more = last[what] / first[what]
-    return round(more if what == "peak_mb" else more / (last["size"] / first["size"]), 3)
+    ratio = last[what] / first[what]
+    return round(ratio if what == "peak_mb" else ratio / (last["size"] / first["size"]), 3)
 
 
-def drawn(points: dict[str, list[Point]], path: Path) -> None:
-    """Time and memory of each, from the measured points."""
+def plot(points: dict[str, list[Point]], path: Path) -> None:
+    """Plot time and memory of each measurement."""
     figure = Figure(figsize=(4 * len(points), 5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, len(points))
@@ -114,14 +114,14 @@ def drawn(points: dict[str, list[Point]], path: Path) -> None:
             values = [point[what] for point in row]
             axis.plot(sizes, values, "o-")
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-            # From zero, and a little over the last point.
+            # From zero to a little beyond the last point.
             axis.set(xlim=(0, 1.1 * max(sizes)), ylim=(0, 1.1 * max(values)))
             axis.set(xlabel=labels[name], ylabel=units[what], title=name)
     figure.savefig(path, dpi=80)
 
 
 def replicas() -> list[Point]:
-    """Of the minute that render_replicas.py measured."""
+    """Points from the result of render_replicas.py."""
     runs = json.loads((RESULTS / "render_replicas.json").read_text())["runs"]
     return [
         {"size": count, "seconds": round(sum(run["timings_s"].values()), 1), "peak_mb": run["peak_mb"]}
@@ -135,7 +135,7 @@ def main(demo: Path) -> None:
         points = {**films(demo_in(demo), folder), "fleet": fleets(folder)}
     grown = {f"{name} {what}": growth(row, what) for name, row in points.items() for what in ("seconds", "peak_mb")}
     points["replicas"] = replicas()
-    drawn(points, ROOT / "docs" / "scaling.png")
+    plot(points, ROOT / "docs" / "scaling.png")
     print(grown)
     figures = {"points": points, "growth": grown}
     record("scaling", BAR / max(value for name, value in grown.items() if "seconds" in name), 1.0, figures, ("ray",))

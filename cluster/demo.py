@@ -1,4 +1,4 @@
-"""The whole system on one machine: two drawn performers are filmed, learnt, and dance each other's dance."""
+"""Demo of the whole system on one machine: train two drawn performers, and let each dance the other's dance."""
 
 from __future__ import annotations
 
@@ -12,74 +12,74 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cluster.core.session import connected
-from cluster.service_client import RenderService
+from cluster.core.session import ray_session
+from cluster.service_client import ServiceClient
 from cluster.tracking.registry import fetch_dancer
 from cluster.training.fleet import train_fleet
 from cluster.training.fleet_file import read_fleet
-from cluster.training.status import Row
+from cluster.training.status import TargetStatus
 from dancedist.bundle.bundle import load_bundle
 from dancedist.demo.show import write_sheet, write_side_by_side
 from dancedist.errors import DancedistError
-from dancedist.files import published
+from dancedist.files import atomic_write, file_sha256
 from dancedist.pose.extract import extract_with_progress
-from dancedist.recipe import file_sha256, load_recipe
+from dancedist.recipe.loading import load_recipe
 from dancedist.render.film import Film
 from dancedist.synthetic import MILO_TEST, MILO_TRAINING, TARGET_TEST, TARGET_TRAINING
 from dancedist.synthetic.films import write_scene
 from dancedist.video.probe import probe
 
 log = logging.getLogger("dancedist")
-# What each is learnt from, and whose dance each then dances.
+# Scenes by film name: each dancer is trained on the first two, and dances one of the others.
 SCENES = {"rosa": TARGET_TRAINING, "milo": MILO_TRAINING, "rosas_dance": TARGET_TEST, "milos_dance": MILO_TEST}
 DANCES = {"rosa": "milos_dance", "milo": "rosas_dance"}
-# Of `quick`, on half of two cores each: what leaves time for all the rest in twenty minutes.
+# Steps of the preset `quick`, for one core per dancer: with these the whole demo takes twenty minutes.
 STEPS, FACE_STEPS = 1300, 300
 PRESET = "quick"
 
 
 class FleetFailed(DancedistError):
-    """A dancer of the demo that could not be trained."""
+    """A dancer of the demo could not be trained."""
 
     slug = "fleet-failed"
 
 
 @dataclass
-class Shown:
-    """What came of a demo: rows of the fleet, films by dancer as the service tells of them, seconds by stage."""
+class DemoResult:
+    """Contents of demo.json: rows of the fleet, render records by dancer, seconds by part of the demo."""
 
-    fleet: list[Row]
+    fleet: list[TargetStatus]
     films: dict[str, dict[str, Any]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def demonstrate(out: Path, steps: int = STEPS, face_steps: int = FACE_STEPS) -> Shown:
-    """Everything under `out`, an absolute path; what is there already is not done again.
+def run_everything(out: Path, steps: int = STEPS, face_steps: int = FACE_STEPS) -> DemoResult:
+    """Run the whole demo under `out`, an absolute path; finished parts are not repeated.
 
-    Raises FleetFailed, ServiceFailed, and what cluster.training.fleet.train_fleet does.
+    Raises FleetFailed, ServiceFailed, and the errors of cluster.training.fleet.train_fleet.
     """
-    shown = Shown([])
+    result = DemoResult([])
     encoding = load_recipe(PRESET).video
-    with _timed(shown, "filming"):
+    with _timed(result, "filming"):
         for name, scene in SCENES.items():
             write_scene(scene, out / "footage" / f"{name}.mp4", encoding)
-    with _timed(shown, "training"), connected():
-        shown.fleet = train_fleet(read_fleet(_fleet_file(out, steps, face_steps)), str(out), "fleet")
-    if bad := [row for row in shown.fleet if row.state not in ("done", "found done")]:
-        raise FleetFailed("; ".join(f"{row.target}: {row.why}" for row in bad), file=out / "fleet.json")
+    with _timed(result, "training"), ray_session():
+        result.fleet = train_fleet(read_fleet(_fleet_file(out, steps, face_steps)), str(out), "fleet")
+    if failed := [row for row in result.fleet if row.state not in ("done", "found done")]:
+        raise FleetFailed("; ".join(f"{row.target}: {row.why}" for row in failed), file=out / "fleet.json")
     settings = {"DANCEDIST_STORAGE": str(out), "DANCEDIST_REPLICAS": "2"}
-    with _timed(shown, "rendering"), RenderService(settings, out) as service:
-        shown.films = _rendered(service, out)
-    with _timed(shown, "pictures"):
+    with _timed(result, "rendering"), ServiceClient(settings, out) as service:
+        result.films = _render_films(service, out)
+    with _timed(result, "pictures"):
         for dancer in DANCES:
             _side_by_side(out, dancer)
-    with published(out / "demo.json") as partial:
-        partial.write_text(json.dumps(asdict(shown), indent=2) + "\n")
-    return shown
+    with atomic_write(out / "demo.json") as partial:
+        partial.write_text(json.dumps(asdict(result), indent=2) + "\n")
+    return result
 
 
 def _fleet_file(out: Path, steps: int, face_steps: int) -> Path:
-    """As a user writes one."""
+    """Write a fleet.toml like a user's."""
     today = datetime.date.today().isoformat()
     targets = [
         f'[[target]]\nname = "{name}"\nvideos = "footage/{name}.mp4"\n'
@@ -87,45 +87,49 @@ def _fleet_file(out: Path, steps: int, face_steps: int) -> Path:
         for name in DANCES
     ]
     changes = f"training.max_steps = {steps}\nface.max_steps = {face_steps}\n"
-    head = f'[defaults]\npreset = "{PRESET}"\ncpus = 1\n\n[defaults.overrides]\n{changes}'
+    defaults = f'[defaults]\npreset = "{PRESET}"\ncpus = 1\n\n[defaults.overrides]\n{changes}'
     file = out / "fleet.toml"
-    file.write_text("\n".join([head, *targets]))
+    file.write_text("\n".join([defaults, *targets]))
     return file
 
 
-def _rendered(service: RenderService, out: Path) -> dict[str, dict[str, Any]]:
-    """Both are asked for at once and watched one after the other; a film that is there already is found."""
-    log.info("the render service answers at %s", service.url)
-    ids = {dancer: service.send(out / "footage" / f"{dance}.mp4", dancer) for dancer, dance in DANCES.items()}
-    told = {}
+def _render_films(service: ServiceClient, out: Path) -> dict[str, dict[str, Any]]:
+    """Submit both renders, then wait for one after the other. Films that were already downloaded stay.
+
+    Returns the render records by dancer.
+    """
+    log.info("the render service is ready at %s", service.url)
+    ids = {dancer: service.submit(out / "footage" / f"{dance}.mp4", dancer) for dancer, dance in DANCES.items()}
+    renders = {}
     for dancer, render_id in ids.items():
-        told[dancer] = service.follow(render_id, _line_by_line(dancer))
+        renders[dancer] = service.watch(render_id, _log_changes(dancer))
         film = out / "films" / dancer / "dance.mp4"
-        if not film.exists() or file_sha256(film) != told[dancer]["result"]["sha256"]:
-            service.fetch(render_id, film)
-    return told
+        if not film.exists() or file_sha256(film) != renders[dancer]["result"]["sha256"]:
+            service.download(render_id, film)
+    return renders
 
 
-def _line_by_line(dancer: str) -> Callable[[dict[str, Any]], None]:
-    """Logs a line whenever a render is further."""
-    last = ""
+def _log_changes(dancer: str) -> Callable[[dict[str, Any]], None]:
+    """Callback that logs a render's progress when it changes."""
+    last_line = ""
 
-    def tell(told: dict[str, Any]) -> None:
-        nonlocal last
-        now = told["progress"]
-        line = f"{dancer}: {now['stage'] or told['state']}, {now['frames_done']} of {now['frames_total']} frames"
-        if line != last:
+    def on_progress(render: dict[str, Any]) -> None:
+        nonlocal last_line
+        progress = render["progress"]
+        stage = progress["stage"] or render["state"]
+        line = f"{dancer}: {stage}, {progress['frames_done']} of {progress['frames_total']} frames"
+        if line != last_line:
             log.info(line)
-        last = line
+        last_line = line
 
-    return tell
+    return on_progress
 
 
 def _side_by_side(out: Path, dancer: str) -> None:
-    """Source, figure and result as one film, and as one picture."""
+    """Write source, skeleton and result side by side, as a film and as a sheet."""
     folder, source_path = out / "films" / dancer, out / "footage" / f"{DANCES[dancer]}.mp4"
-    done = folder / "sheet.png"
-    if done.exists() and done.stat().st_mtime > (folder / "dance.mp4").stat().st_mtime:
+    sheet = folder / "sheet.png"
+    if sheet.exists() and sheet.stat().st_mtime > (folder / "dance.mp4").stat().st_mtime:
         return
     bundle = load_bundle(fetch_dancer(f"models:/dancer-{dancer}@champion", folder / "dancer", str(out)))
     recipe = bundle.dancer.recipe
@@ -138,7 +142,7 @@ def _side_by_side(out: Path, dancer: str) -> None:
 
 
 @contextmanager
-def _timed(shown: Shown, stage: str) -> Iterator[None]:
+def _timed(result: DemoResult, part: str) -> Iterator[None]:
     started = time.monotonic()
     yield
-    shown.seconds[stage] = round(time.monotonic() - started, 1)
+    result.seconds[part] = round(time.monotonic() - started, 1)

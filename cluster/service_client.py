@@ -1,4 +1,4 @@
-"""The render service as a program sees it: started in a process of its own, asked over HTTP."""
+"""Client that starts the render service in a process of its own and calls its HTTP API."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ import urllib3
 
 from cluster.core.session import ROOT
 from dancedist.errors import DancedistError
-from dancedist.files import published
+from dancedist.files import atomic_write
 
-READY_WITHIN_S, ENDED_WITHIN_S, LOOK_EVERY_S = 180.0, 60.0, 0.5
-# `serve run` has no word for the port. Whoever is started in the background would not hear SIGINT.
+READY_WITHIN_S, ENDED_WITHIN_S, POLL_EVERY_S = 180.0, 60.0, 0.5
+# `serve run` has no option for the port. A process started in the background ignores SIGINT by default.
 _SERVE = """
 import signal, sys
 from ray import serve
@@ -34,15 +34,15 @@ serve.run(app, blocking=True)
 
 
 class ServiceFailed(DancedistError):
-    """A render service that does not start, does not answer, or says no."""
+    """The render service does not start, does not answer, or refuses a request."""
 
     slug = "service-failed"
 
 
-class RenderService:
-    """serving.app on a Ray of its own, at a free port of 127.0.0.1, until the block ends.
+class ServiceClient:
+    """Run serving.app on a Ray of its own, on a free port of 127.0.0.1, while the block runs.
 
-    `settings`: environment variables of serving.settings. What it logs is in `folder`/service.log.
+    `settings`: environment variables of serving.settings. The service logs to `folder`/service.log.
     """
 
     def __init__(self, settings: Mapping[str, str], folder: Path) -> None:
@@ -54,23 +54,23 @@ class RenderService:
 
     @property
     def pid(self) -> int:
-        """Of the process that has started all of the service."""
+        """Process id of the service's main process."""
         return self._process.pid
 
     def __enter__(self) -> Self:
         host, port = self.url.removeprefix("http://").split(":")
         path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-        mine = {"RAY_ADDRESS": "local", "PYTHONPATH": path, "RAY_AUTH_MODE": "disabled"}
+        ray_environment = {"RAY_ADDRESS": "local", "PYTHONPATH": path, "RAY_AUTH_MODE": "disabled"}
         with (self._folder / "service.log").open("w") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _SERVE, host, port],
-                env={**os.environ, **mine, **self._settings},
+                env={**os.environ, **ray_environment, **self._settings},
                 cwd=ROOT,
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
         try:
-            self._until(self._ready, READY_WITHIN_S)
+            self._wait_until(self._ready, READY_WITHIN_S)
         except BaseException:
             self.stop()
             raise
@@ -82,60 +82,65 @@ class RenderService:
         self.stop()
 
     def stop(self) -> None:
-        """End it and all that it started."""
-        started = psutil.Process(self._process.pid).children(recursive=True) if self._process.poll() is None else []
+        """Stop the service and all its child processes."""
+        children = psutil.Process(self._process.pid).children(recursive=True) if self._process.poll() is None else []
         self._process.send_signal(signal.SIGINT)
         try:
             self._process.wait(ENDED_WITHIN_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        _, alive = psutil.wait_procs(started, 10)
+        _, alive = psutil.wait_procs(children, 10)
         for process in alive:
             process.kill()
 
-    def send(self, source: Path, dancer: str) -> str:
-        """Ask for a render; its id."""
+    def submit(self, source: Path, dancer: str) -> str:
+        """Submit a render; returns its id."""
         with source.open("rb") as film:
             fields = {"dancer": dancer, "source": (source.name, film.read())}
-        answer = self._ask("POST", "/v1/renders", fields=fields)
-        return str(answer.json()["id"])
+        response = self._request("POST", "/v1/renders", fields=fields)
+        return str(response.json()["id"])
 
-    def follow(self, render_id: str, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-        """Wait until it has ended; its record, which `tell` is shown meanwhile. Raises ServiceFailed if it failed."""
-        while (told := self._ask("GET", f"/v1/renders/{render_id}").json())["state"] in ("queued", "running"):
-            tell(told)
-            time.sleep(LOOK_EVERY_S)
-        if told["state"] != "done":
-            raise ServiceFailed(f"render {render_id} {told['state']}", got=json.dumps(told["problem"]))
-        return dict(told)
+    def watch(self, render_id: str, on_progress: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+        """Wait until the render has ended; returns its record. `on_progress` receives the record at every poll.
 
-    def fetch(self, render_id: str, path: Path) -> None:
-        """The film, whole or not at all."""
-        with published(path) as partial:
-            partial.write_bytes(self._ask("GET", f"/v1/renders/{render_id}/result").data)
+        Raises ServiceFailed if the render failed.
+        """
+        while (render := self._request("GET", f"/v1/renders/{render_id}").json())["state"] in ("queued", "running"):
+            on_progress(render)
+            time.sleep(POLL_EVERY_S)
+        if render["state"] != "done":
+            raise ServiceFailed(f"render {render_id} {render['state']}", got=json.dumps(render["problem"]))
+        return dict(render)
 
-    def _ask(self, method: str, path: str, **more: Any) -> urllib3.BaseHTTPResponse:
+    def download(self, render_id: str, path: Path) -> None:
+        """Write the film to `path` atomically."""
+        with atomic_write(path) as partial:
+            partial.write_bytes(self._request("GET", f"/v1/renders/{render_id}/result").data)
+
+    def _request(self, method: str, path: str, **options: Any) -> urllib3.BaseHTTPResponse:
         try:
-            answer = self._http.request(method, self.url + path, **more)
+            response = self._http.request(method, self.url + path, **options)
         except urllib3.exceptions.HTTPError as error:
             raise ServiceFailed("does not answer", file=self.url, got=str(error)) from error
-        if answer.status >= 400:
-            raise ServiceFailed(f"{method} {path}: {answer.status}", file=self.url, got=answer.data.decode()[:500])
-        return answer
+        if response.status >= 400:
+            raise ServiceFailed(f"{method} {path}: {response.status}", file=self.url, got=response.data.decode()[:500])
+        return response
 
     def _ready(self) -> bool:
         if self._process.poll() is not None:
-            raise ServiceFailed("ended while it started", file=self._folder / "service.log")
+            raise ServiceFailed("the service exited during its start", file=self._folder / "service.log")
         try:
-            self._ask("GET", "/readyz")
+            self._request("GET", "/readyz")
         except ServiceFailed:
             return False
         return True
 
-    def _until(self, holds: Callable[[], bool], within_s: float) -> None:
+    def _wait_until(self, condition: Callable[[], bool], within_s: float) -> None:
         give_up_s = time.monotonic() + within_s
-        while not holds():
+        while not condition():
             if time.monotonic() > give_up_s:
-                raise ServiceFailed(f"not ready within {within_s:.0f} s", file=self._folder / "service.log")
-            time.sleep(LOOK_EVERY_S)
+                raise ServiceFailed(
+                    f"the service was not ready within {within_s:.0f} s", file=self._folder / "service.log"
+                )
+            time.sleep(POLL_EVERY_S)

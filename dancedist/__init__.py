@@ -1,3 +1,3 @@
-"""Motion transfer after "Everybody Dance Now": learn a dancer from stick figures, render another's dance."""
+"""Motion transfer after "Everybody Dance Now": train a dancer on videos of a person and render it in any dance."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""`python -m dancedist`."""
+"""Entry point of `python -m dancedist`."""
 
 from dancedist.cli import main
 

@@ -1,4 +1,4 @@
-"""The command line's verbs as plain functions, with progress."""
+"""The commands of the command line as plain functions, with progress bars."""
 
 from __future__ import annotations
 
@@ -9,60 +9,74 @@ from pathlib import Path
 from dancedist import weights
 from dancedist.bundle.bundle import Bundle, load_bundle
 from dancedist.bundle.provenance import film_metadata
-from dancedist.data.suitability import TargetReport, assess, require_fit, sample_frames
+from dancedist.data.suitability import TargetReport, assess, require_suitable, sample_frames
+from dancedist.data.target import Target, load_target, path_list
 from dancedist.errors import FileInvalid
-from dancedist.evaluation import evaluation as ev
+from dancedist.evaluation.held_out import held_out_report
 from dancedist.evaluation.report import Report
+from dancedist.evaluation.settling import measure_settling
 from dancedist.pose.extract import extract, extract_with_progress
 from dancedist.pose.sequence import PoseSequence
 from dancedist.progress import progress
-from dancedist.recipe import Recipe, altered
+from dancedist.recipe.loading import override_recipe
+from dancedist.recipe.schema import Recipe
 from dancedist.render.film import Film, render_film
-from dancedist.training.target import Target, listed_paths, load_target, train_dancer
+from dancedist.training.target import train_dancer
 from dancedist.video.concat import identity
 from dancedist.video.probe import Video, probe
 from dancedist.weights.catalogue import Weights
 
-__all__ = ["evaluate", "fetch_weights", "find_poses", "known_weights", "look_at", "render", "require_fit", "train"]
+__all__ = [
+    "evaluate",
+    "fetch_weights",
+    "find_poses",
+    "known_weights",
+    "probe_video",
+    "render",
+    "require_suitable",
+    "train",
+]
 
-# Weights that belong together.
+# Names of groups of weights, for `dancedist weights --fetch`.
 GROUPS = {"evaluation": ("lpips-alexnet",), "quick": ("lpips-alexnet", "vgg16")}
 
 
-def look_at(video: Path, recipe: Recipe, as_target: bool) -> tuple[Video, TargetReport | None]:
-    """What a file holds, and whether it will do as a target."""
-    found = probe(video, recipe.video)
+def probe_video(video: Path, recipe: Recipe, as_target: bool) -> tuple[Video, TargetReport | None]:
+    """Probe a video and, with `as_target`, check whether a dancer can be trained on it."""
+    probed = probe(video, recipe.video)
     if not as_target:
-        return found, None
-    with progress(f"poses of {video.name}", found.frames) as advance:
-        poses = extract(found, recipe.pose, advance)
-    return found, assess(found, poses, sample_frames(found), recipe.data)
+        return probed, None
+    with progress(f"poses of {video.name}", probed.frames) as advance:
+        poses = extract(probed, recipe.pose, advance)
+    return probed, assess(probed, poses, sample_frames(probed), recipe.data)
 
 
 def find_poses(video: Path, out: Path, recipe: Recipe) -> PoseSequence:
-    """Poses of a video in a Parquet file."""
-    found = probe(video, recipe.video)
-    return extract_with_progress(found, out, recipe.pose)
+    """Extract the poses of a video into a Parquet file."""
+    return extract_with_progress(probe(video, recipe.video), out, recipe.pose)
 
 
 def train(
-    videos: Path | Sequence[Path], out: Path, name: str, recipe: Recipe, begin_with: Path | None = None
+    videos: Path | Sequence[Path], out: Path, name: str, recipe: Recipe, initial: Path | None = None
 ) -> tuple[Target, Bundle]:
-    """Train a dancer; works in `out`/target, leaves the bundle in `out`/dancer.
+    """Train a dancer; works in `out`/target and writes the bundle to `out`/dancer.
 
-    Several videos are one target. `begin_with`: the bundle of another dancer, whose weights it begins with.
+    Several videos are one target. `initial`: the bundle of another dancer, for initial weights.
     """
-    first = None if begin_with is None else load_bundle(begin_with)
+    initial_bundle = None if initial is None else load_bundle(initial)
     target = load_target(videos, recipe, out / "target")
-    bundle = train_dancer(target, recipe, name, out / "target", out / "dancer", first)
-    return target, ev.look_over(out / "dancer", bundle, target)
+    bundle = train_dancer(target, recipe, name, out / "target", out / "dancer", initial_bundle)
+    return target, measure_settling(out / "dancer", bundle, target)
 
 
 def render(dancer: Path, source: Path, out: Path, recipe_file: Path | None = None) -> Film:
-    """Render a source with a dancer; poses are found as for the dancer's own, but for what the recipe's file says."""
+    """Render a source with a dancer.
+
+    Poses are extracted with the dancer's own recipe, except for the settings in `recipe_file`.
+    """
     bundle = load_bundle(dancer)
     if recipe_file is not None:
-        recipe = altered(bundle.dancer.recipe, recipe_file, ("video", "pose", "retarget"))
+        recipe = override_recipe(bundle.dancer.recipe, recipe_file, ("video", "pose", "retarget"))
         bundle = replace(bundle, dancer=bundle.dancer.model_copy(update={"recipe": recipe}))
     recipe = bundle.dancer.recipe
     video = probe(source, recipe.video)
@@ -73,25 +87,25 @@ def render(dancer: Path, source: Path, out: Path, recipe_file: Path | None = Non
 
 
 def evaluate(dancer: Path, target_videos: Path | Sequence[Path], work: Path) -> Report:
-    """A dancer on its target's test block. Raises FileInvalid for other films than it was trained on."""
-    videos = listed_paths(target_videos)
+    """Score a dancer on its target's test block. Raises FileInvalid if it was trained on other videos."""
+    videos = path_list(target_videos)
     bundle = load_bundle(dancer)
-    made = bundle.dancer.provenance
+    provenance = bundle.dancer.provenance
     name, got = identity(videos)
-    if got != made.video_sha256:
-        expected = f"{made.video}, sha256 {made.video_sha256[:16]}"
+    if got != provenance.video_sha256:
+        expected = f"{provenance.video}, sha256 {provenance.video_sha256[:16]}"
         raise FileInvalid("is not what the dancer was trained on", file=name, expected=expected, got=got[:16])
-    return ev.held_out_report(bundle, load_target(videos, bundle.dancer.recipe, work))
+    return held_out_report(bundle, load_target(videos, bundle.dancer.recipe, work))
 
 
 def fetch_weights(name: str) -> None:
-    """Fetch weights, or a group of them, into the cache. Raises WeightsMissing."""
+    """Download weights, or a group of them, into the cache. Raises WeightsMissing."""
     for entry in GROUPS.get(name, (name,)):
         weights.ensure(entry)
 
 
 def known_weights() -> Iterator[tuple[Weights, str | None]]:
-    """Every entry, and where its file is."""
+    """Every entry of the catalogue with the path of its file, None if it is not on this machine."""
     for entry in weights.entries():
-        found = weights.find(entry.name)
-        yield entry, None if found is None else str(found)
+        path = weights.find(entry.name)
+        yield entry, None if path is None else str(path)

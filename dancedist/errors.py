@@ -1,7 +1,7 @@
-"""What can go wrong through the user's input, and what is worth telling about a result.
+"""Errors in the user's input, and notices about a result.
 
-A `DancedistError` is the user's to mend: it has a slug that never changes, names the file, and says what
-was expected and what was got. A broken invariant of our own is an `assert`.
+A `DancedistError` can be fixed by the user: it has a stable slug, names the file, and says what was expected and what
+was found. Violated invariants of the code itself are `assert`s.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import ClassVar
 
 
 class DancedistError(Exception):
-    """Input that cannot be used. `str()` is one readable line."""
+    """Base of all errors in the user's input. `str()` is one line: "file: message (expected ...; got ...)"."""
 
     slug: ClassVar[str] = "error"
 
@@ -30,9 +30,9 @@ class DancedistError(Exception):
 
     def __str__(self) -> str:
         details = [f"expected {self.expected}" if self.expected else "", f"got {self.got}" if self.got else ""]
-        told = "; ".join(d for d in details if d)
-        where = f"{self.file}: " if self.file else ""
-        return f"{where}{self.message}" + (f" ({told})" if told else "")
+        comparison = "; ".join(d for d in details if d)
+        prefix = f"{self.file}: " if self.file else ""
+        return f"{prefix}{self.message}" + (f" ({comparison})" if comparison else "")
 
     def __reduce__(self) -> tuple[object, ...]:
         return (_rebuild, (type(self), self.message, self.file, self.expected, self.got))
@@ -45,69 +45,69 @@ def _rebuild(
 
 
 class VideoUnreadable(DancedistError):
-    """Not a video, no video stream, or nothing in it decodes."""
+    """The file is not a video, has no video stream, or none of its frames can be decoded."""
 
     slug = "video-unreadable"
 
 
 class VideoTooLarge(DancedistError):
-    """Beyond the recipe's bounds on pixels, frames or duration."""
+    """The video exceeds the recipe's limits on pixels, frames or duration."""
 
     slug = "video-too-large"
 
 
 class NoDancer(DancedistError):
-    """No frame holds a person whose pose can be told."""
+    """No frame shows a person whose pose can be estimated."""
 
     slug = "no-dancer"
 
 
 class FootageUnfit(DancedistError):
-    """A good video, but not one a dancer can be trained on."""
+    """The video is readable, but not suitable for training a dancer."""
 
     slug = "footage-unfit"
 
 
 class RecipeInvalid(DancedistError):
-    """A recipe that has unknown keys or values out of range."""
+    """The recipe has unknown keys or values out of range."""
 
     slug = "recipe-invalid"
 
 
 class WeightsMissing(DancedistError):
-    """Pretrained weights that are neither here nor to be had from here."""
+    """Pretrained weights are not installed and cannot be downloaded."""
 
     slug = "weights-missing"
 
 
 class DiskFull(DancedistError):
-    """No room on the disk for what is kept there."""
+    """The disk has too little free space."""
 
     slug = "disk-full"
 
 
 class FileInvalid(DancedistError):
-    """A poses file, checkpoint or bundle that does not hold what it should."""
+    """A poses file, checkpoint or bundle is invalid, incomplete or altered."""
 
     slug = "file-invalid"
 
 
 class TrainingDiverged(DancedistError):
-    """Losses that are no numbers any more."""
+    """Losses are no longer finite."""
 
     slug = "training-diverged"
 
 
 @dataclass(frozen=True)
 class Notice:
-    """A warning that travels with a result: what degraded, and from which frame on (None: the whole)."""
+    """A warning attached to a result: what is degraded, and from which frame on (None: all of it)."""
 
     slug: str
     message: str
     frame: int | None = None
 
     def of_part(self, name: str, start_frame: int) -> Notice:
-        """The same about a part, called `name`, of something longer in which it starts at `start_frame`."""
+        """The same notice for a longer video in which this one is a part `name` that starts at `start_frame`."""
         return Notice(self.slug, f"{name}: {self.message}", None if self.frame is None else start_frame + self.frame)
 
     def __str__(self) -> str:

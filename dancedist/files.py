@@ -1,8 +1,9 @@
-"""Files and folders that appear whole or not at all."""
+"""Atomic writes of files and folders, file locks, checksums."""
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -11,10 +12,13 @@ from pathlib import Path
 
 
 @contextmanager
-def published(path: Path) -> Iterator[Path]:
-    """`with published(out) as partial: write(partial)`: the file takes `out`'s place when the block ends well."""
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Write a file atomically: `with atomic_write(path) as partial: write(partial)`.
+
+    `partial` replaces `path` when the block ends without an exception.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays: many writers tell the format by it.
+    # Same suffix, because many writers choose the format by it.
     partial = path.with_name(f".{os.getpid()}.partial.{path.name}")
     try:
         yield partial
@@ -24,8 +28,8 @@ def published(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def published_folder(path: Path) -> Iterator[Path]:
-    """The same for a folder; one that stands there gives way at the very end."""
+def atomic_write_folder(path: Path) -> Iterator[Path]:
+    """Write a folder atomically, like `atomic_write`; an existing folder is replaced at the end."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial, old = (path.with_name(f".{os.getpid()}.{word}.{path.name}") for word in ("partial", "old"))
     for leftover in (partial, old):
@@ -42,10 +46,10 @@ def published_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def only_one(lock: Path) -> Iterator[None]:
-    """Others of this machine that name the same file wait here, until the block ends or its process dies.
+def file_lock(lock: Path) -> Iterator[None]:
+    """Lock between processes of a machine; it is released when the block ends or the process dies.
 
-    The file stays: one that is removed while another waits for it would let two in.
+    The lock file is not deleted: if it were deleted while another process waits for it, two could hold the lock.
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("a") as file:
@@ -54,6 +58,12 @@ def only_one(lock: Path) -> Iterator[None]:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what killed processes left of `published_folder(path)`; none may be at it now."""
+    """Remove leftovers of killed `atomic_write_folder(path)` calls; no process may be writing it now."""
     for leftover in [*path.parent.glob(f".*.partial.{path.name}"), *path.parent.glob(f".*.old.{path.name}")]:
         shutil.rmtree(leftover, ignore_errors=True)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content, 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar with rate and time left in a terminal, plain log lines elsewhere."""
+"""Progress of long operations: a bar with rate and remaining time in a terminal, log lines elsewhere."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from rich.text import Text
 
 log = logging.getLogger("dancedist")
 
+# Called with the number of items done since the last call.
 Advance = Callable[[int], None]
 LOG_EVERY_S = 10.0
 
 
 def silent(done: int) -> None:
-    """An `Advance` that tells nobody."""
+    """An `Advance` that does nothing."""
 
 
 class _Rate(ProgressColumn):
@@ -28,31 +29,32 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def progress(what: str, total: int, unit: str = "frames") -> Iterator[Advance]:
-    """`with progress("poses", 500) as advance: ... advance(1)`."""
+def progress(description: str, total: int, unit: str = "frames") -> Iterator[Advance]:
+    """Report progress: `with progress("poses", 500) as advance: ... advance(1)`."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _lines(what, total, unit)
+        yield _log_lines(description, total, unit)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit), _Rate())
     with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
-        task = bar.add_task(what, total=total)
+        task = bar.add_task(description, total=total)
         yield lambda done: bar.advance(task, done)
 
 
-def _lines(what: str, total: int, unit: str) -> Advance:
-    started = told = time.monotonic()
+def _log_lines(description: str, total: int, unit: str) -> Advance:
+    """Log a line every LOG_EVERY_S seconds, and at the end."""
+    started = last_log = time.monotonic()
     count = 0
 
     def advance(done: int) -> None:
-        nonlocal told, count
+        nonlocal last_log, count
         count += done
         now = time.monotonic()
-        if count < total and now - told < LOG_EVERY_S:
+        if count < total and now - last_log < LOG_EVERY_S:
             return
-        told = now
+        last_log = now
         rate = count / max(now - started, 1e-9)
-        left_s = (total - count) / max(rate, 1e-9)
-        log.info("%s: %d of %d %s, %.1f/s, %.0f s left", what, count, total, unit, rate, left_s)
+        remaining_s = (total - count) / max(rate, 1e-9)
+        log.info("%s: %d of %d %s, %.1f/s, %.0f s left", description, count, total, unit, rate, remaining_s)
 
     return advance

@@ -1,4 +1,4 @@
-"""Write docs/openapi.json anew: `python scripts/write_openapi.py`, after a change of the interface."""
+"""Write docs/openapi.json: `python scripts/write_openapi.py`, after a change of the HTTP interface."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from serving.api.routes import build_api  # noqa: E402
 from serving.settings import Settings  # noqa: E402
 
 
-def described() -> str:
-    """The description as it is committed."""
+def openapi_json() -> str:
+    """Return the OpenAPI document as docs/openapi.json has it."""
     with TemporaryDirectory() as folder:
         return json.dumps(build_api(Settings(storage=folder)).openapi(), indent=1) + "\n"
 
 
 if __name__ == "__main__":
-    (ROOT / "docs" / "openapi.json").write_text(described())
+    (ROOT / "docs" / "openapi.json").write_text(openapi_json())

@@ -1,4 +1,4 @@
-"""The drawn dancers that some benchmarks need: what `make demo` left, or ones of a few steps."""
+"""Drawn dancers for benchmarks: those of `make demo`, or ones trained for a few steps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DEMO = Path("runs/demo")
 
 
 def demo_in(folder: Path) -> Path:
-    """The folder, absolute, with a demo in it; how well its dancers dance decides nothing that is measured."""
+    """The absolute path of a folder with a demo, run now if it is missing. Quality does not affect the measurements."""
     if not (folder / "demo.json").exists():
-        demo.demonstrate(folder.absolute(), STEPS, FACE_STEPS)
+        demo.run_everything(folder.absolute(), STEPS, FACE_STEPS)
     return folder.absolute()

@@ -1,4 +1,4 @@
-"""How much memory a process and all that it started hold together."""
+"""Peak memory of a process with all its child processes."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import psutil
 
 
 class MemoryWatch:
-    """While the block lasts, `peak_mb` is the most that a process and its descendants have held at one time.
+    """Context manager: `peak_mb` is the peak memory of a process and its descendants together.
 
-    A page that several share counts once (proportional set size); what is read from files and can be dropped counts
-    as far as it is mapped. The kernel's own maximum of a process is no use: a child begins with its parent's.
-    Looking at a few dozen processes takes the kernel a tenth of a second of a core.
+    A page that several processes share counts once (proportional set size); file pages count as far as they are
+    mapped. The kernel's own peak of a process cannot be used: a child starts with its parent's. Sampling a few dozen
+    processes takes a tenth of a second of one core.
     """
 
     def __init__(self, pid: int, every_s: float = 2.0) -> None:
-        self._root, self._over, self._every_s = psutil.Process(pid), threading.Event(), every_s
+        self._root, self._stop, self._every_s = psutil.Process(pid), threading.Event(), every_s
         self.peak_mb = 0.0
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -30,17 +30,17 @@ class MemoryWatch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._over.set()
+        self._stop.set()
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._over.wait(self._every_s):
-            self.peak_mb = max(self.peak_mb, self._held_mb())
+        while not self._stop.wait(self._every_s):
+            self.peak_mb = max(self.peak_mb, self._memory_mb())
 
-    def _held_mb(self) -> float:
-        held = 0
+    def _memory_mb(self) -> float:
+        total = 0
         with suppress(psutil.NoSuchProcess):
             for process in [self._root, *self._root.children(recursive=True)]:
                 with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-                    held += process.memory_full_info().pss
-        return held / 1e6
+                    total += process.memory_full_info().pss
+        return total / 1e6

@@ -1,4 +1,4 @@
-"""Where the time of pose extraction goes: wall ms a frame of one thread."""
+"""Time of pose extraction by step: wall ms per frame, one thread."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pathlib import Path
 from unittest.mock import patch
 
 from dancedist.pose import extract
-from dancedist.pose.networks import PersonFinder, PoseNetwork
-from dancedist.recipe import PoseRecipe
+from dancedist.pose.networks import PersonDetector, PoseNetwork
+from dancedist.recipe.schema import PoseRecipe
 from dancedist.video.decode import read_frames
 from dancedist.video.probe import Video
 
-STAGES = (
-    (PersonFinder, "boxes", "detect"),
+STEPS = (
+    (PersonDetector, "boxes", "detect"),
     (PoseNetwork, "pose", "pose"),
     (extract, "one_dancer", "follow and smooth"),
     (extract, "write_poses", "write"),
@@ -28,17 +28,17 @@ STAGES = (
 
 
 def split_ms(film: Video, frames: int) -> dict[str, float]:
-    """Wall ms a frame by stage, of `extract_to` on the first frames of a film, networks of one thread."""
+    """Wall ms per frame by step, for `extract_to` on the first frames of a film, with one network thread."""
     spent: dict[str, float] = defaultdict(float)
 
-    def timed(stage: str, run: Callable) -> Callable:
-        def outer(*args):
-            began = time.perf_counter()
+    def timed(step: str, run: Callable) -> Callable:
+        def timed_run(*args):
+            started = time.perf_counter()
             result = run(*args)
-            spent[stage] += time.perf_counter() - began
+            spent[step] += time.perf_counter() - started
             return result
 
-        return outer
+        return timed_run
 
     def decoded(*args) -> Iterator:
         fetch = timed("decode", lambda frames: list(islice(frames, 1)))
@@ -48,7 +48,7 @@ def split_ms(film: Video, frames: int) -> dict[str, float]:
     film = replace(film, frames=frames, shown=film.shown[:frames])
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         stack.enter_context(patch.object(extract, "read_frames", decoded))
-        for owner, name, stage in STAGES:
-            stack.enter_context(patch.object(owner, name, timed(stage, getattr(owner, name))))
+        for owner, name, step in STEPS:
+            stack.enter_context(patch.object(owner, name, timed(step, getattr(owner, name))))
         extract.extract_to(film, Path(folder) / "poses", PoseRecipe(threads=1))
-    return {stage: round(s / frames * 1e3, 2) for stage, s in spent.items()}
+    return {step: round(s / frames * 1e3, 2) for step, s in spent.items()}

@@ -1,4 +1,4 @@
-"""Where a benchmark keeps what it measured, with the machine it was measured on."""
+"""Record the result of a benchmark with the machine, the versions and the commit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RESULTS = Path(__file__).resolve().parents[1] / "results"
 
 
 def record(name: str, ratio: float, bar: float, figures: dict[str, Any], packages: tuple[str, ...] = ()) -> None:
-    """Write results/NAME.json; `ratio` is an improvement, against `bar`."""
+    """Write results/NAME.json; `ratio` is the measured improvement, `bar` the claimed one."""
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=RESULTS, capture_output=True, text=True, check=True)
     versions = {package: importlib.metadata.version(package) for package in packages}
     result = {"ratio": round(ratio, 3), "bar": bar, "machine": machine(), "versions": versions}
@@ -23,7 +23,7 @@ def record(name: str, ratio: float, bar: float, figures: dict[str, Any], package
 
 
 def machine() -> dict[str, object]:
-    """What the figures were measured on."""
+    """Describe the machine that measures."""
     facts = dict(line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line)
     facts = {name.strip(): value.strip() for name, value in facts.items()}
     isa = {"avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16"} & set(facts.get("flags", "").split())

@@ -1,4 +1,4 @@
-"""The table of benchmarks/README.md, made from benchmarks/results. `python benchmarks/tools/table.py` writes it."""
+"""Write the table of benchmarks/README.md from benchmarks/results: `python benchmarks/tools/table.py`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BEGIN, END = "<!-- table: made by tools/table.py -->\n", "<!-- end -->\n"
 
 @dataclass(frozen=True)
 class Claim:
-    """A row: what is done, what it is measured against, and the result that tells of it."""
+    """A row: the work, what it is compared with, the name of its result file, and the claimed ratio."""
 
     work: str
     against: str
@@ -40,14 +40,14 @@ CLAIMS = (
 
 
 def table() -> str:
-    """Markdown: the claims, then whatever else was measured against a bar."""
+    """Format the table as Markdown: the claims, then other results that have a bar."""
     rows = ["| work | against | ratio | spread | bar | measured on |", "|---|---|---|---|---|---|"]
     rows += [_row(c.work, c.against, c.bar, _result(c.result)) for c in CLAIMS]
     others = sorted({path.stem for path in RESULTS.glob("*.json")} - {claim.result for claim in CLAIMS})
     for name in others:
-        told = _result(name)
-        if told is not None and told.get("bar") is not None:
-            rows.append(_row(name.replace("_", " "), "its bar", told["bar"], told))
+        result = _result(name)
+        if result is not None and result.get("bar") is not None:
+            rows.append(_row(name.replace("_", " "), "its bar", result["bar"], result))
     return "\n".join(rows) + "\n"
 
 
@@ -56,12 +56,12 @@ def _result(name: str) -> dict[str, Any] | None:
     return json.loads(path.read_text()) if path.exists() else None
 
 
-def _row(work: str, against: str, bar: float, told: dict[str, Any] | None) -> str:
-    if told is None:
+def _row(work: str, against: str, bar: float, result: dict[str, Any] | None) -> str:
+    if result is None:
         return f"| {work} | {against} | not measured | | {bar:g} | |"
-    spread = told.get("spread")
-    apart = f"{spread['lowest']:g} to {spread['highest']:g}" if spread else ""
-    return f"| {work} | {against} | **{told['ratio']:g}** | {apart} | {bar:g} | {_machine(told['machine'])} |"
+    spread = result.get("spread")
+    range_ = f"{spread['lowest']:g} to {spread['highest']:g}" if spread else ""
+    return f"| {work} | {against} | **{result['ratio']:g}** | {range_} | {bar:g} | {_machine(result['machine'])} |"
 
 
 def _machine(machine: dict[str, Any]) -> str:
@@ -71,13 +71,13 @@ def _machine(machine: dict[str, Any]) -> str:
     return f"{machine['cores']} cores, {machine['cpu']}, {best[0] if best else 'no AVX'}"
 
 
-def written(readme: str) -> str:
-    """The page with the table in its place."""
+def with_table(readme: str) -> str:
+    """Replace the table in the text of README.md."""
     pattern = re.escape(BEGIN) + ".*?" + re.escape(END)
-    page, places = re.subn(pattern, lambda _: BEGIN + table() + END, readme, flags=re.S)
-    assert places == 1, "no place for the table"
+    page, count = re.subn(pattern, lambda _: BEGIN + table() + END, readme, flags=re.S)
+    assert count == 1, "the page has no markers for the table"
     return page
 
 
 if __name__ == "__main__":
-    README.write_text(written(README.read_text()))
+    README.write_text(with_table(README.read_text()))

@@ -1,4 +1,4 @@
-"""Sides that take turns: each lives in a process of its own, warms up once, and works when it is told to."""
+"""Sides of a comparison that take turns: each runs in a process of its own and warms up once."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ Work = Callable[..., Any]
 
 
 class Side:
-    """`make()`, called in a process of its own, gives what does the work; it warms up by itself."""
+    """A process that calls `make()`, which warms up and returns the work to call in each turn."""
 
     def __init__(self, make: Callable[[], Work]) -> None:
         context = get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(make, theirs), daemon=True)
+        self._pipe, child_end = context.Pipe()
+        self._process = context.Process(target=_serve, args=(make, child_end), daemon=True)
         self._process.start()
-        self.answer()
+        self.result()
 
-    def begin(self, *args: Any) -> None:
-        """Let it work with these arguments."""
+    def start(self, *args: Any) -> None:
+        """Start the work with these arguments."""
         self._pipe.send(args)
 
-    def answer(self) -> Any:
-        """What came of it. Raises RuntimeError with the traceback of what the work raised."""
-        failed, said = self._pipe.recv()
+    def result(self) -> Any:
+        """Wait for the result of the work. Raises RuntimeError with the traceback if the work raised."""
+        failed, result = self._pipe.recv()
         if failed:
-            raise RuntimeError(said)
-        return said
+            raise RuntimeError(result)
+        return result
 
     def turn(self, *args: Any) -> tuple[float, Any]:
-        """Seconds that the work took with these arguments, and what came of it."""
-        seconds, (said,) = together([self], [args])
-        return seconds, said
+        """Do the work with these arguments; returns its seconds and its result."""
+        seconds, (result,) = together([self], [args])
+        return seconds, result
 
     def end(self) -> None:
-        """Give its memory back."""
+        """End the process, which frees its memory."""
         self._pipe.send(None)
         self._process.join()
 
@@ -57,16 +57,16 @@ def _serve(make: Callable[[], Work], pipe: Connection) -> None:
 
 
 def together(sides: Sequence[Side], args: Sequence[tuple[Any, ...]]) -> tuple[float, list[Any]]:
-    """Seconds until all have done what they are told at the same time, and what came of it."""
-    began = time.perf_counter()
-    for side, own in zip(sides, args, strict=True):
-        side.begin(*own)
-    said = [side.answer() for side in sides]
-    return time.perf_counter() - began, said
+    """Let all sides work at the same time; returns the seconds until the last is done, and the results."""
+    started = time.perf_counter()
+    for side, own_args in zip(sides, args, strict=True):
+        side.start(*own_args)
+    results = [side.result() for side in sides]
+    return time.perf_counter() - started, results
 
 
 def take_turns(sides: Mapping[str, Side], turns: int, *args: Any) -> dict[str, list[float]]:
-    """Seconds of each side, turn by turn: in one turn a shared machine is as busy for all."""
+    """Seconds of each side, turn by turn: within a turn the load of a shared machine is the same for all sides."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(turns):
         for name, side in sides.items():
@@ -76,6 +76,6 @@ def take_turns(sides: Mapping[str, Side], turns: int, *args: Any) -> dict[str, l
 
 
 def times(slow: Sequence[float], fast: Sequence[float]) -> dict[str, float]:
-    """How many times as fast, by seconds of each turn: the turns' median, lowest and highest."""
+    """Speed-up by the seconds of each turn: median, lowest and highest of the turns."""
     ratios = [a / b for a, b in zip(slow, fast, strict=True)]
     return {"median": round(median(ratios), 3), "lowest": round(min(ratios), 3), "highest": round(max(ratios), 3)}

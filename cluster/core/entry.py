@@ -1,4 +1,4 @@
-"""How every job begins and ends: what it logs, and the user's faults in one line."""
+"""Entry point of every job: logging, and user errors as one line."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from dancedist.errors import DancedistError
 
 
 def run_job(job: Callable[..., None]) -> None:
-    """Run a job's function on the command line's arguments; a DancedistError is one line and exit code 1."""
+    """Run a job's function with the command line's arguments; a DancedistError is printed as one line, exit code 1."""
     try:
-        logs.begin()
+        logs.configure()
         typer.run(job)
     except DancedistError as error:
         sys.stderr.write(f"{job.__name__}: {error} [{error.slug}]\n")

@@ -1,4 +1,4 @@
-"""What every process logs: a line for people, or an object of JSON a line, with the ids of what it works on."""
+"""Logging of every process: one line of text, or one JSON object with correlation ids, per record."""
 
 from __future__ import annotations
 
@@ -15,45 +15,48 @@ from types import MappingProxyType
 
 import ray
 
-from cluster.core.settings import Shared
+from cluster.core.settings import SharedSettings
 from dancedist.errors import DancedistError
 
-# What tells them apart who ask one log of many processes: render or target, which attempt at it, which chunk of it.
+# Correlation ids: the render or target, the attempt, the chunk. They select one piece of work in the logs of many
+# processes.
 Ids = Mapping[str, str | int]
 _IDS: ContextVar[Ids] = ContextVar("ids", default=MappingProxyType({}))
-# A password before the host; and what makes a presigned address one that opens.
+# The password in a URL; the credentials in a presigned URL.
 _SECRETS = (
     (re.compile(r"(?<=://)([^\s/:@]*):[^\s/]*@"), r"\1:***@"),
     (re.compile(r"\b(X-Amz-(?:Credential|Signature|Security-Token)|Signature|AWSAccessKeyId)=[^&\s\"']+"), r"\1=***"),
 )
 
 
-class LogUnknown(DancedistError):
-    """A kind of log that there is none of."""
+class LogFormatInvalid(DancedistError):
+    """DANCEDIST_LOG names an unknown log format."""
 
     slug = "log-unknown"
 
 
-def begin() -> None:
-    """Log this process: warnings of all, and more of ours. Once; what has been set up before stays.
+def configure() -> None:
+    """Set up logging for this process: level INFO for this project, WARNING for the rest.
 
-    Raises LogUnknown.
+    A handler that the root logger already has stays. Raises LogFormatInvalid.
     """
-    kinds = {"text": _Text, "json": _Json}
-    kind = Shared().log
-    if kind not in kinds:
-        raise LogUnknown(f"{Shared.variable('log')} is no kind of log", expected=" or ".join(kinds), got=kind)
+    formatters = {"text": _TextFormatter, "json": _JsonFormatter}
+    log_format = SharedSettings().log
+    if log_format not in formatters:
+        raise LogFormatInvalid(
+            f"{SharedSettings.env_name('log')} is not a log format", expected=" or ".join(formatters), got=log_format
+        )
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(kinds[kind]())
+    handler.setFormatter(formatters[log_format]())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("dancedist").setLevel(logging.INFO)
 
 
 @contextmanager
 def bound(**ids: str | int) -> Iterator[None]:
-    """What is logged in the block has these ids too; so have tasks and threads (asyncio.to_thread) that it starts.
+    """Add these ids to everything logged in the block, and in tasks and threads (asyncio.to_thread) it starts.
 
-    Other processes are sent `ids()`, and bind them.
+    To log with them in another process, send `ids()` there and bind them.
     """
     token = _IDS.set({**_IDS.get(), **ids})
     try:
@@ -63,47 +66,50 @@ def bound(**ids: str | int) -> Iterator[None]:
 
 
 def ids() -> Ids:
-    """Those that are bound here."""
+    """The correlation ids bound here."""
     return dict(_IDS.get())
 
 
-def without_secrets(text: str) -> str:
-    """The same, but for passwords and signatures in addresses."""
-    for pattern, instead in _SECRETS:
-        text = pattern.sub(instead, text)
+def redact_secrets(text: str) -> str:
+    """Replace passwords and signatures in URLs with `***`."""
+    for pattern, replacement in _SECRETS:
+        text = pattern.sub(replacement, text)
     return text
 
 
-class _Text(logging.Formatter):
-    """The message, as ever."""
+class _TextFormatter(logging.Formatter):
+    """The plain message, without secrets."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return without_secrets(super().format(record))
+        return redact_secrets(super().format(record))
 
 
-class _Json(logging.Formatter):
-    """Of Ray's own JSON only the idea: it lets secrets through, and fails where an id is no plain value."""
+class _JsonFormatter(logging.Formatter):
+    """One JSON object per record.
+
+    Ray's own JSON formatter does not redact secrets, and fails where an id is not a plain value.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
-        told: dict[str, str | int] = {
+        fields: dict[str, str | int] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "message": record.getMessage(),
             "logger": record.name,
             "pid": os.getpid(),
-            **_place(),
+            **_ray_ids(),
             **ids(),
         }
         if record.exc_info:
-            told["error"] = self.formatException(record.exc_info)
+            fields["error"] = self.formatException(record.exc_info)
         if record.stack_info:
-            told["stack"] = record.stack_info
-        plain = {name: without_secrets(value) if isinstance(value, str) else value for name, value in told.items()}
+            fields["stack"] = record.stack_info
+        plain = {name: redact_secrets(value) if isinstance(value, str) else value for name, value in fields.items()}
         return json.dumps(plain)
 
 
-def _place() -> dict[str, str]:
-    """Ray's ids of the job and the node, where there is a Ray: `ray list jobs` and `ray list nodes` know them."""
+def _ray_ids() -> dict[str, str]:
+    """Ray's job and node ids, as in `ray list jobs` and `ray list nodes`; empty without Ray."""
     if not ray.is_initialized():
         return {}
     context = ray.get_runtime_context()

@@ -1,4 +1,4 @@
-"""What each part of the method is worth: the paper's ablation as a fleet of three recipes and several seeds."""
+"""The paper's ablation, trained as a fleet of three recipes and several seeds."""
 
 from __future__ import annotations
 
@@ -6,30 +6,32 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cluster.storage.base import open_storage
+from cluster.storage.open import open_storage
 from cluster.training.fleet import train_fleet
 from cluster.training.fleet_file import FleetTarget
-from cluster.training.placement import Need
-from cluster.training.status import Row
+from cluster.training.placement import ResourceRequest
+from cluster.training.status import TargetStatus
 from dancedist.errors import DancedistError
 from dancedist.evaluation.ablation import values_of
-from dancedist.evaluation.evaluation import DANCER, NEAREST
+from dancedist.evaluation.renditions import DANCER, NEAREST
 from dancedist.evaluation.report import Report
-from dancedist.recipe import Recipe, merged, parse_recipe
+from dancedist.recipe.loading import merged, parse_recipe, plain
+from dancedist.recipe.schema import Recipe
 
 ROWS = ("frame by frame", "+ temporal smoothing", "+ face")
-# Of all steps; the authors' stages have 5 epochs of 40, and 5 of 35 of the others are the global generator's.
+# Share of the face stage in all steps, and of the global stage in the others. The authors train the face for 5 of 40
+# epochs, and the global generator for 5 of the other 35.
 FACE_SHARE, GLOBAL_SHARE = 0.15, 5 / 35
 
 
 class AblationIncomplete(DancedistError):
-    """A table that lacks a training."""
+    """A training of the ablation failed, so the table is incomplete."""
 
     slug = "ablation-incomplete"
 
 
 def ablation_recipes(recipe: Recipe, steps: int, seed: int) -> dict[str, Recipe]:
-    """The paper's three rows, each of `steps` steps in all: frame by frame, + temporal smoothing, + face."""
+    """Recipes of the paper's three rows, with `steps` steps each: frame by frame, + temporal smoothing, + face."""
     return {
         ROWS[0]: _row(recipe, steps, seed, temporal=False, face=False),
         ROWS[1]: _row(recipe, steps, seed, temporal=True, face=False),
@@ -38,26 +40,33 @@ def ablation_recipes(recipe: Recipe, steps: int, seed: int) -> dict[str, Recipe]
 
 
 def run_ablation(
-    name: str, videos: Sequence[str], recipe: Recipe, need: Need, steps: int, seeds: int, storage_uri: str
-) -> tuple[dict[str, Any], list[Row]]:
-    """Train what is not trained yet, and gather what was measured: metrics.ablation's values, and the fleet's rows.
+    name: str,
+    videos: Sequence[str],
+    recipe: Recipe,
+    resources: ResourceRequest,
+    steps: int,
+    seeds: int,
+    storage_uri: str,
+) -> tuple[dict[str, Any], list[TargetStatus]]:
+    """Train all rows and seeds, except those trained before; returns the measured values and the fleet's rows.
 
-    Raises AblationIncomplete where a training failed, and what cluster.training.fleet.train_fleet does.
+    The values are those of dancedist.evaluation.ablation.values_of. Raises AblationIncomplete if a training failed,
+    and the errors of cluster.training.fleet.train_fleet.
     """
-    several = {
+    targets = {
         (row, seed): FleetTarget(
-            name=f"{name}-{place}-seed{seed}", videos=tuple(videos), consent=None, recipe=changed, need=need
+            name=f"{name}-{number}-seed{seed}", videos=tuple(videos), consent=None, recipe=changed, resources=resources
         )
         for seed in range(seeds)
-        for place, (row, changed) in enumerate(ablation_recipes(recipe, steps, seed).items())
+        for number, (row, changed) in enumerate(ablation_recipes(recipe, steps, seed).items())
     }
-    rows = {row.target: row for row in train_fleet([*several.values()], storage_uri, f"ablation-{name}")}
+    rows = {row.target: row for row in train_fleet([*targets.values()], storage_uri, f"ablation-{name}")}
     failed = [row for row in rows.values() if row.state not in ("done", "found done")]
     if failed:
-        told = "; ".join(f"{row.target}: {row.why}" for row in failed)
-        raise AblationIncomplete("not every training was finished", expected=f"{len(rows)}", got=told)
+        reasons = "; ".join(f"{row.target}: {row.why}" for row in failed)
+        raise AblationIncomplete("not every training has finished", expected=f"{len(rows)} finished", got=reasons)
     reports: dict[str, dict[int, Report]] = {row: {} for row in ROWS}
-    for (row, seed), target in several.items():
+    for (row, seed), target in targets.items():
         reports[row][seed] = _report(rows[target.name])
     return values_of(reports, DANCER, NEAREST), [*rows.values()]
 
@@ -73,9 +82,9 @@ def _row(recipe: Recipe, steps: int, seed: int, *, temporal: bool, face: bool) -
         "local": {"max_steps": max(1, steps - face_steps - global_steps), "epochs": 1e9},
         "face": {"max_steps": max(1, face_steps), "epochs": 1e9},
     }
-    return parse_recipe(merged(recipe.model_dump(mode="json"), changes))
+    return parse_recipe(merged(plain(recipe), changes))
 
 
-def _report(row: Row) -> Report:
-    place = open_storage(row.bundle.rpartition("/")[0])
-    return Report.from_dict(json.loads(place.read("report.json")))
+def _report(row: TargetStatus) -> Report:
+    store = open_storage(row.bundle.rpartition("/")[0])
+    return Report.from_dict(json.loads(store.read("report.json")))

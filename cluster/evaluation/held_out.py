@@ -1,4 +1,4 @@
-"""Several dancers of one video side by side, on the frames that none of them was trained on."""
+"""Compare several dancers of one video, on the frames that none of them was trained on."""
 
 from __future__ import annotations
 
@@ -7,57 +7,62 @@ from pathlib import Path
 
 import numpy as np
 
+from dancedist.arrays import Rgb
 from dancedist.bundle.bundle import Bundle
 from dancedist.data.split import split_by_time
 from dancedist.errors import FileInvalid
-from dancedist.evaluation import evaluation as ev
+from dancedist.evaluation.frame_stack import stacked
+from dancedist.evaluation.held_out import MAX_FRAMES
+from dancedist.evaluation.measure import perceptual_metric, redetector, score_methods
+from dancedist.evaluation.renditions import NEAREST, Rendition, nearest_rendition
 from dancedist.evaluation.report import Report
+from dancedist.files import file_sha256
 from dancedist.pose.extract import extract_with_progress
 from dancedist.pose.sequence import PoseSequence
 from dancedist.progress import progress
-from dancedist.recipe import file_sha256, fingerprint
+from dancedist.recipe.fingerprint import fingerprint
 from dancedist.render.film import render_frames
 from dancedist.video.decode import read_frames
 from dancedist.video.probe import Video, probe
 
-LEAST_FRAMES = 8
+MIN_FRAMES = 8
 
 
 def compare(bundles: Mapping[str, Bundle], video_path: Path, work: Path) -> Report:
-    """Every metric of every bundle, and of the nearest training frame, on the frames that all of them left out.
+    """Every metric of every bundle, and of the nearest training frame, on the frames that all bundles left out.
 
-    Each is rendered from poses as its own recipe finds them; the first one's are the truth, and its training frames
-    those that the nearest is among. Poses found are kept in `work`. Raises FileInvalid for a video that one of them
-    was not trained on, or too few frames left out by all.
+    Each bundle is rendered from poses detected with its own recipe. The first bundle's poses are the ground truth, and
+    its training frames are the candidates for the nearest frame. Detected poses are cached in `work`. Raises
+    FileInvalid if a bundle was not trained on this video, or if all left out too few common frames.
     """
     _require_own(bundles, video_path)
     films = {name: probe(video_path, bundle.dancer.recipe.video) for name, bundle in bundles.items()}
     poses = {name: _poses(films[name], bundle, work) for name, bundle in bundles.items()}
     block = _left_out_by_all(bundles, films)
-    shown: dict[str, ev.Rgb] = {}
+    frames_by_method: dict[str, Rgb] = {}
     for name, bundle in bundles.items():
         with progress(f"rendering {name}", len(block)) as advance:
             danced = poses[name].slice(block.start, block.stop)
-            shown[name] = ev.stacked(render_frames(bundle, danced, advance), len(block))
+            frames_by_method[name] = stacked(render_frames(bundle, danced, advance), len(block))
     first, bundle = next(iter(bundles.items()))
     film, true_poses = films[first], poses[first].slice(block.start, block.stop)
     train = split_by_time(film.frames, film.fps, bundle.dancer.recipe.data).train
-    known = np.flatnonzero(poses[first].present[train.start : train.stop]) + train.start
-    shown[ev.NEAREST] = ev.nearest_rendition(film, poses[first], known, true_poses)
-    rendition = ev.Rendition(true_poses, shown)
-    frames = ev.stacked(read_frames(film, block.start, block.stop), len(block))
-    redetect = ev.redetector(bundle.dancer.recipe.pose)
-    return ev.score(rendition, true_poses, frames, redetect, ev.perceptual_metric(), "the held-out block")
+    train_frames = np.flatnonzero(poses[first].present[train.start : train.stop]) + train.start
+    frames_by_method[NEAREST] = nearest_rendition(film, poses[first], train_frames, true_poses)
+    rendition = Rendition(true_poses, frames_by_method)
+    frames = stacked(read_frames(film, block.start, block.stop), len(block))
+    redetect = redetector(bundle.dancer.recipe.pose)
+    return score_methods(rendition, true_poses, frames, redetect, perceptual_metric(), "the held-out block")
 
 
 def _require_own(bundles: Mapping[str, Bundle], video_path: Path) -> None:
     sha256 = file_sha256(video_path)
     for name, bundle in bundles.items():
-        made = bundle.dancer.provenance
-        if made.video_sha256 != sha256:
-            expected = f"{made.video}, sha256 {made.video_sha256[:16]}"
+        provenance = bundle.dancer.provenance
+        if provenance.video_sha256 != sha256:
+            expected = f"{provenance.video}, sha256 {provenance.video_sha256[:16]}"
             raise FileInvalid(
-                f"is not what the {name} was trained on", file=video_path, expected=expected, got=sha256[:16]
+                f"is not the video that the {name} was trained on", file=video_path, expected=expected, got=sha256[:16]
             )
 
 
@@ -68,14 +73,14 @@ def _poses(film: Video, bundle: Bundle, work: Path) -> PoseSequence:
 
 
 def _left_out_by_all(bundles: Mapping[str, Bundle], films: Mapping[str, Video]) -> range:
-    """The test blocks lie at the end; up to the evaluation's number of frames."""
+    """Frames that are in every bundle's test block, at the end of the video; at most MAX_FRAMES."""
     splits = [split_by_time(films[n].frames, films[n].fps, b.dancer.recipe.data) for n, b in bundles.items()]
     start = max(split.test.start for split in splits)
     stop = min(split.test.stop for split in splits)
-    if stop - start < LEAST_FRAMES:
+    if stop - start < MIN_FRAMES:
         raise FileInvalid(
-            "has too few frames that all of them left out",
-            expected=f"{LEAST_FRAMES} frames in every [data] test block",
+            "has too few frames that all dancers left out",
+            expected=f"{MIN_FRAMES} frames in every [data] test block",
             got=str(max(0, stop - start)),
         )
-    return range(start, min(stop, start + ev.MAX_FRAMES))
+    return range(start, min(stop, start + MAX_FRAMES))

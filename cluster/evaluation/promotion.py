@@ -1,4 +1,4 @@
-"""Whether a new version of a dancer takes the champion's place: both are measured on frames that neither has seen."""
+"""Promotion of a new version of a dancer: it is compared with the champion on frames that neither was trained on."""
 
 from __future__ import annotations
 
@@ -9,29 +9,37 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from cluster.evaluation.held_out import compare
-from cluster.storage.download_cache import cache_folder, fetched_now
+from cluster.storage.download_cache import cache_folder, fetch_current
 from cluster.tracking.mlflow_client import tracking_uri
-from cluster.tracking.registry import CANDIDATE, CHAMPION, Version, fetch_dancer, find_dancer, model_name, move_champion
+from cluster.tracking.registry import (
+    CANDIDATE,
+    CHAMPION,
+    DancerVersion,
+    fetch_dancer,
+    find_dancer,
+    model_name,
+    move_champion,
+)
 from dancedist.bundle.bundle import load_bundle
 from dancedist.errors import DancedistError
 from dancedist.evaluation.report import METRICS, Report
 
-# What decides, and by how much the others may be worse before they do: noise of the pose network between trainings
-# of one recipe stays under it.
-DECIDES = "body_lpips"
+# The deciding metric, and by how much the others may be worse. The tolerances exceed the noise of the pose network
+# between two trainings with one recipe.
+DECIDING_METRIC = "body_lpips"
 POSE_DISTANCE_TOLERANCE = 0.05
 MISSED_TOLERANCE = 0.25
 
 
 class ChampionMoved(DancedistError):
-    """Aliases that somebody moved while they were compared."""
+    """Somebody moved an alias during the comparison."""
 
     slug = "champion-moved"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether the candidate is better, and why in one line."""
+    """Whether the candidate is better, and the reason in one line."""
 
     better: bool
     why: str
@@ -39,65 +47,65 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Promotion:
-    """Both versions, what was measured (None where they are one), and what was decided."""
+    """Both versions, the report (None if they are the same version) and the verdict."""
 
-    candidate: Version
-    champion: Version
+    candidate: DancerVersion
+    champion: DancerVersion
     report: Report | None
     verdict: Verdict
 
 
 def promote(dancer: str, target_uri: str, storage_uri: str) -> Promotion:
-    """Measure `dancer`'s candidate and champion on `target_uri`'s held-out frames; the better one is champion after it.
+    """Compare `dancer`'s candidate and champion on `target_uri`'s held-out frames; a better candidate becomes champion.
 
-    Raises DancerUnknown, RegistryUnavailable, TrackingRefused; FileInvalid where a bundle or the video is not what it
-    should be; ChampionMoved.
+    Raises DancerUnknown, RegistryUnavailable, TrackingRefused; FileInvalid for a wrong bundle or video; ChampionMoved.
     """
     registry = tracking_uri(storage_uri)
     uris = {role: f"models:/{model_name(dancer)}@{role}" for role in (CANDIDATE, CHAMPION)}
     candidate, champion = (find_dancer(uri, registry) for uri in uris.values())
     if candidate.number == champion.number:
-        return Promotion(candidate, champion, None, Verdict(False, "the candidate is the champion already"))
+        return Promotion(candidate, champion, None, Verdict(False, "the candidate is already the champion"))
     with TemporaryDirectory(prefix="dancedist-") as scratch:
         versions = {CANDIDATE: candidate, CHAMPION: champion}
         folders = {role: fetch_dancer(v.uri, Path(scratch) / role, storage_uri) for role, v in versions.items()}
         bundles = {role: load_bundle(folder) for role, folder in folders.items()}
         cache_gb = bundles[CANDIDATE].dancer.recipe.extraction.cache_gb
-        report = compare(bundles, fetched_now(target_uri, cache_gb), cache_folder("promotion"))
+        report = compare(bundles, fetch_current(target_uri, cache_gb), cache_folder("promotion"))
     verdict = judge(*({k: m.value for k, m in report.methods[role].items()} for role in (CANDIDATE, CHAMPION)))
     if verdict.better:
         if [find_dancer(uri, registry).number for uri in uris.values()] != [candidate.number, champion.number]:
-            raise ChampionMoved(
-                "was moved while the two were compared", file=uris[CHAMPION], expected="to be run again"
-            )
+            raise ChampionMoved("was moved during the comparison", file=uris[CHAMPION], expected="run it again")
         move_champion(candidate, registry, {"promoted": f"over version {champion.number}: {verdict.why}"})
     return Promotion(candidate, champion, report, verdict)
 
 
 def judge(candidate: Mapping[str, float], champion: Mapping[str, float]) -> Verdict:
-    """Better is: a lower LPIPS of the body, with poses as good.
+    """Compare two versions by their metrics: better means a lower body LPIPS with equally good poses.
 
-    The pose distance may grow by 5 %, missed detections by 0.25 per image. What cannot be measured is not better.
+    The pose distance may grow by 5 %, missed detections by 0.25 per image. A candidate whose metrics are undefined is
+    not better.
     """
-    keys = (DECIDES, "pose_distance_torsos", "missed_detections")
+    keys = (DECIDING_METRIC, "pose_distance_torsos", "missed_detections")
     undefined = [
         METRICS[k].name for k in keys if not math.isfinite(candidate.get(k, math.nan) + champion.get(k, math.nan))
     ]
     if undefined:
         return Verdict(False, f"not measured for both: {', '.join(undefined)}")
-    gain = champion[DECIDES] - candidate[DECIDES]
-    further = candidate[keys[1]] / max(champion[keys[1]], 1e-9) - 1
-    missed = candidate[keys[2]] - champion[keys[2]]
-    told = f"body LPIPS {candidate[DECIDES]:.4f} against {champion[DECIDES]:.4f}"
+    gain = champion[DECIDING_METRIC] - candidate[DECIDING_METRIC]
+    distance_growth = candidate[keys[1]] / max(champion[keys[1]], 1e-9) - 1
+    missed_growth = candidate[keys[2]] - champion[keys[2]]
+    reason = f"body LPIPS {candidate[DECIDING_METRIC]:.4f} against {champion[DECIDING_METRIC]:.4f}"
     if gain <= 0:
-        return Verdict(False, f"{told}: {'no better' if gain == 0 else f'worse by {-gain:.4f}'}")
-    told += f": better by {gain:.4f}"
-    if further > POSE_DISTANCE_TOLERANCE:
+        return Verdict(False, f"{reason}: {'no better' if gain == 0 else f'worse by {-gain:.4f}'}")
+    reason += f": better by {gain:.4f}"
+    if distance_growth > POSE_DISTANCE_TOLERANCE:
         return Verdict(
-            False, f"{told}, but poses are {further:.0%} further off (up to {POSE_DISTANCE_TOLERANCE:.0%} will do)"
+            False,
+            f"{reason}, but poses are {distance_growth:.0%} further off (up to {POSE_DISTANCE_TOLERANCE:.0%} allowed)",
         )
-    if missed > MISSED_TOLERANCE:
+    if missed_growth > MISSED_TOLERANCE:
         return Verdict(
-            False, f"{told}, but {missed:.2f} more joints are missed per image (up to {MISSED_TOLERANCE} will do)"
+            False,
+            f"{reason}, but {missed_growth:.2f} more joints are missed per image (up to {MISSED_TOLERANCE} allowed)",
         )
-    return Verdict(True, told)
+    return Verdict(True, reason)

@@ -1,4 +1,4 @@
-"""The whole job: find videos, leave out what is done, extract the rest, and say what came of it."""
+"""The extraction job: list videos, skip those that are done, extract the others, write tables and a summary."""
 
 from __future__ import annotations
 
@@ -8,45 +8,46 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 
-from cluster.core.error_records import Fault
+from cluster.core.error_records import ErrorRecord
 from cluster.poses.graph import extract
-from cluster.poses.inputs import Listed, find_videos
-from cluster.poses.normalise import normalise, target_of
-from cluster.poses.progress import JobProgress, shown
+from cluster.poses.inputs import ListedVideo, find_videos
+from cluster.poses.normalise import normalise, read_target
+from cluster.poses.progress import JobProgress, show_progress
 from cluster.poses.results import Summary, remove_stale, write_errors, write_stats, write_summary
-from cluster.poses.segments import Job, Joined
-from cluster.storage.base import StorageUnavailable, open_storage
-from dancedist.pose.detect import means_of
-from dancedist.recipe import Recipe
+from cluster.poses.segments import ExtractionJob, JoinResult
+from cluster.storage.base import StorageUnavailable
+from cluster.storage.open import open_storage
+from dancedist.pose.detect import inference_spec
+from dancedist.recipe.schema import Recipe
 from dancedist.retarget.stats import RetargetStats
 
 log = logging.getLogger("dancedist")
-# Enough to tell a store that is gone from one video's that is.
-ASK_AGAIN_S = 5.0
+# Long enough to tell whether the output storage is unavailable, or only the storage of one video.
+RECHECK_BUDGET_S = 5.0
 
 
 @dataclass
-class Plan:
-    """Videos by name, which of them are done, and what is wrong with inputs and videos."""
+class ExtractionPlan:
+    """Videos sorted by name, the names of those that are done, and the errors of inputs and videos."""
 
-    videos: list[Listed]
+    videos: list[ListedVideo]
     done: set[str]
-    faults: list[Fault] = field(default_factory=list)
+    failures: list[ErrorRecord] = field(default_factory=list)
 
     @property
-    def todo(self) -> list[Listed]:
-        """Videos that are not done."""
+    def todo(self) -> list[ListedVideo]:
+        """Videos that are not done yet."""
         return [v for v in self.videos if v.name not in self.done]
 
 
-def plan(job: Job, inputs: Sequence[str]) -> Plan:
-    """What there is to do; nothing is read but listings."""
+def plan_extraction(job: ExtractionJob, inputs: Sequence[str]) -> ExtractionPlan:
+    """Plan a job from listings alone, without reading a video. Raises StorageUnavailable."""
     store = open_storage(job.output)
-    videos, faults = find_videos(inputs)
+    videos, failures = find_videos(inputs)
     records = {entry.name for entry in store.list("work/done/")}
     poses = {entry.name for entry in store.list("poses/")}
     done = {v.name for v in videos if f"poses/{v.name}.parquet" in poses and job.done_name(v) in records}
-    return Plan(videos, done, faults)
+    return ExtractionPlan(videos, done, failures)
 
 
 def run_extraction(
@@ -57,67 +58,70 @@ def run_extraction(
     workers: int = 0,
     strict: bool = False,
     retarget_to: str | None = None,
-) -> tuple[Summary, list[Fault]]:
-    """Extract poses of `inputs` into `output`; a video that cannot be used is a fault.
+) -> tuple[Summary, list[ErrorRecord]]:
+    """Extract poses of `inputs` into `output`; videos that fail are returned as error records.
 
-    With `strict` the first fault ends the job. Raises DancedistError where the job as a whole cannot go on: no
-    place for the results, workers that do not start, no such target.
+    With `strict` the first error ends the job. Raises DancedistError if the job as a whole cannot continue: the output
+    storage is unavailable, workers do not start, the target of `retarget_to` does not exist.
     """
     started = time.monotonic()
-    target = target_of(retarget_to) if retarget_to else None
-    means = means_of(recipe.pose, "gpu" if recipe.extraction.worker_gpus else "cpu")
-    job = Job(output, recipe.video, recipe.pose, recipe.extraction, means)
-    work = plan(job, inputs)
-    log.info("%d videos, %d of them found done", len(work.videos) + len(work.faults), len(work.done))
-    summary = Summary(videos=len(work.videos) + len(work.faults), found_done=len(work.done))
-    progress = JobProgress(sum(v.size_bytes for v in work.todo))
-    if work.todo and not (strict and work.faults):
-        with shown(progress):
-            summary.seconds["join"] = _extract(job, work, workers, strict, progress)
+    target = read_target(retarget_to) if retarget_to else None
+    spec = inference_spec(recipe.pose, "gpu" if recipe.extraction.worker_gpus else "cpu")
+    job = ExtractionJob(output, recipe.video, recipe.pose, recipe.extraction, spec)
+    plan = plan_extraction(job, inputs)
+    log.info("%d videos, %d of them found done", len(plan.videos) + len(plan.failures), len(plan.done))
+    summary = Summary(videos=len(plan.videos) + len(plan.failures), found_done=len(plan.done))
+    progress = JobProgress(sum(v.size_bytes for v in plan.todo))
+    if plan.todo and not (strict and plan.failures):
+        with show_progress(progress):
+            summary.seconds["join"] = _extract(job, plan, workers, strict, progress)
     store = open_storage(output)
-    remove_stale(store, {v.name for v in work.todo}, work.faults)
-    write_stats(store, [job.done_name(v) for v in work.videos if v.name in work.done], recipe.retarget, summary)
-    if target and not (strict and work.faults):
-        _normalise(job, work, target, recipe, summary)
-    write_errors(store, work.faults)
+    remove_stale(store, {v.name for v in plan.todo}, plan.failures)
+    write_stats(store, [job.done_name(v) for v in plan.videos if v.name in plan.done], recipe.retarget, summary)
+    if target and not (strict and plan.failures):
+        _normalise(job, plan, target, recipe, summary)
+    write_errors(store, plan.failures)
     summary.segments_computed, summary.segments_found_done = progress.segments, progress.found_segments
-    summary.done, summary.stopped_early = len(work.done), strict and bool(work.faults)
+    summary.done, summary.stopped_early = len(plan.done), strict and bool(plan.failures)
     summary.seconds = {**progress.seconds, **summary.seconds, "wall": time.monotonic() - started}
-    write_summary(store, summary, work.faults)
-    return summary, work.faults
+    write_summary(store, summary, plan.failures)
+    return summary, plan.failures
 
 
-def _extract(job: Job, work: Plan, workers: int, strict: bool, progress: JobProgress) -> float:
-    """Until all is done, or the first fault with `strict`; returns the seconds spent in joining."""
+def _extract(job: ExtractionJob, plan: ExtractionPlan, workers: int, strict: bool, progress: JobProgress) -> float:
+    """Extract all videos, with `strict` until the first error; returns the seconds spent joining segments."""
     join_s = 0.0
-    with closing(extract(job, work.todo, workers or job.extraction.workers, progress.tell)) as answers:
-        for found in answers:
-            if isinstance(found, Joined):
-                work.done.add(found.name)
-                join_s += found.join_s
+    with closing(extract(job, plan.todo, workers or job.extraction.workers, progress.update)) as results:
+        for result in results:
+            if isinstance(result, JoinResult):
+                plan.done.add(result.name)
+                join_s += result.join_s
                 continue
-            _raise_if_fatal(found, job)
-            work.faults.append(found)
+            _raise_if_fatal(result, job)
+            plan.failures.append(result)
             if strict:
                 break
     return join_s
 
 
-def _raise_if_fatal(fault: Fault, job: Job) -> None:
-    """Without a place for the results there is no going on; without a video there is."""
-    if fault.slug == "output-unavailable":
-        raise StorageUnavailable(fault.message)
-    if fault.slug == StorageUnavailable.slug:
-        open_storage(job.output, retry_for_s=ASK_AGAIN_S).stat("summary.json")
+def _raise_if_fatal(failure: ErrorRecord, job: ExtractionJob) -> None:
+    """Raise if the output storage is unavailable. An error of one video's storage does not end the job."""
+    if failure.slug == "output-unavailable":
+        raise StorageUnavailable(failure.message)
+    if failure.slug == StorageUnavailable.slug:
+        open_storage(job.output, retry_budget_s=RECHECK_BUDGET_S).stat("summary.json")
 
 
-def _normalise(job: Job, work: Plan, target: tuple[str, RetargetStats], recipe: Recipe, summary: Summary) -> None:
+def _normalise(
+    job: ExtractionJob, plan: ExtractionPlan, target: tuple[str, RetargetStats], recipe: Recipe, summary: Summary
+) -> None:
+    """Retarget the done videos; adds errors to the plan and new warnings to the summary."""
     known = {(w["name"], w["slug"]) for w in summary.warnings}
-    for found in normalise(
-        job.output, {v.name: v.uri for v in work.videos if v.name in work.done}, target, recipe.retarget
+    for result in normalise(
+        job.output, {v.name: v.uri for v in plan.videos if v.name in plan.done}, target, recipe.retarget
     ):
-        if isinstance(found, Fault):
-            work.faults.append(found)
+        if isinstance(result, ErrorRecord):
+            plan.failures.append(result)
             continue
-        name, notices = found
+        name, notices = result
         summary.warnings += [{"name": name, **asdict(n)} for n in notices if (name, n.slug) not in known]

@@ -1,4 +1,4 @@
-"""What a job leaves beside the poses: stats.parquet, errors.parquet and summary.json."""
+"""Output files of a job besides the poses: stats.parquet, errors.parquet and summary.json."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.core.error_records import Fault
+from cluster.core.error_records import ErrorRecord
 from cluster.storage.base import Storage
 from dancedist.errors import FileInvalid, NoDancer
-from dancedist.recipe import RetargetRecipe
+from dancedist.recipe.schema import RetargetRecipe
 from dancedist.retarget.stats import RetargetStats
 
-ROWS_A_GROUP = 256
+ROWS_PER_GROUP = 256
 THREADS = 16
-# A video that fails so has no poses: those of its former content go.
-OF_CONTENT = frozenset({"video-unreadable", "video-too-large", "no-dancer"})
+# A video with one of these errors has no poses: poses of its former content are removed.
+CONTENT_ERRORS = frozenset({"video-unreadable", "video-too-large", "no-dancer"})
 
 ERRORS = pa.schema(
     [
@@ -35,9 +35,9 @@ ERRORS = pa.schema(
         ("stop_frame", pa.int64()),
     ]
 )
-_PX = ("median_y", "close_y", "far_y", "close_height", "far_height", "median_x")
-_COUNTS = pa.struct([("y", pa.int32()), ("height", pa.int32()), ("frames", pa.int64())])
-# One row a video. Px as `RetargetStats.derive` has them, null where the dancer's feet or head are never seen.
+_PX_COLUMNS = ("median_y", "close_y", "far_y", "close_height", "far_height", "median_x")
+_COUNT_TYPE = pa.struct([("y", pa.int32()), ("height", pa.int32()), ("frames", pa.int64())])
+# One row per video. px columns as in `RetargetStats.derive`; null if the dancer's feet or head are never seen.
 STATS = pa.schema(
     [
         ("name", pa.string()),
@@ -49,10 +49,10 @@ STATS = pa.schema(
         ("topology", pa.string()),
         ("width", pa.int32()),
         ("height", pa.int32()),
-        *((name, pa.float64()) for name in _PX),
+        *((name, pa.float64()) for name in _PX_COLUMNS),
         ("version", pa.int32()),
         ("bins_per_side", pa.int32()),
-        ("depth", pa.list_(_COUNTS)),
+        ("depth", pa.list_(_COUNT_TYPE)),
         ("x", pa.list_(pa.struct([("x", pa.int32()), ("frames", pa.int64())]))),
     ]
 )
@@ -60,7 +60,7 @@ STATS = pa.schema(
 
 @dataclass
 class Summary:
-    """What a job did; `seconds` by stage are summed over the workers, but for `wall`."""
+    """Contents of summary.json. `seconds` by step are summed over the workers, except `wall`."""
 
     videos: int = 0
     done: int = 0
@@ -76,25 +76,25 @@ class Summary:
     warnings: list[dict[str, Any]] = field(default_factory=list)
 
 
-def write_errors(store: Storage, faults: Iterable[Fault]) -> None:
-    """errors.parquet, in the order of names."""
-    rows = sorted((asdict(f) for f in faults), key=lambda r: (r["name"], r["uri"], r["start_frame"] or 0))
+def write_errors(store: Storage, failures: Iterable[ErrorRecord]) -> None:
+    """Write errors.parquet, sorted by name."""
+    rows = sorted((asdict(f) for f in failures), key=lambda r: (r["name"], r["uri"], r["start_frame"] or 0))
     _write_table(store, "errors.parquet", ERRORS, [rows])
 
 
-def remove_stale(store: Storage, names: Iterable[str], faults: Iterable[Fault]) -> None:
-    """Remove the poses that an earlier run left of videos `names` whose content has none any more."""
-    for name in set(names) & {f.name for f in faults if f.slug in OF_CONTENT}:
+def remove_stale(store: Storage, names: Iterable[str], failures: Iterable[ErrorRecord]) -> None:
+    """Remove poses that an earlier run wrote for videos `names` whose current content has none (CONTENT_ERRORS)."""
+    for name in set(names) & {f.name for f in failures if f.slug in CONTENT_ERRORS}:
         store.delete(f"poses/{name}.parquet")
 
 
 def write_stats(store: Storage, done: Sequence[str], recipe: RetargetRecipe, summary: Summary) -> None:
-    """stats.parquet from the records `done`, in their order; the summary gets their frames and warnings."""
+    """Write stats.parquet from the records `done`, in this order; adds their frames and warnings to the summary."""
 
     def rows() -> Iterator[list[dict[str, Any]]]:
-        for start in range(0, len(done), ROWS_A_GROUP):
+        for start in range(0, len(done), ROWS_PER_GROUP):
             with ThreadPoolExecutor(THREADS) as pool:
-                records = [json.loads(data) for data in pool.map(store.read, done[start : start + ROWS_A_GROUP])]
+                records = [json.loads(data) for data in pool.map(store.read, done[start : start + ROWS_PER_GROUP])]
             for record in records:
                 summary.frames += record["frames"]
                 summary.frames_with_dancer += record["frames_with_dancer"]
@@ -104,10 +104,10 @@ def write_stats(store: Storage, done: Sequence[str], recipe: RetargetRecipe, sum
     _write_table(store, "stats.parquet", STATS, rows())
 
 
-def write_summary(store: Storage, summary: Summary, faults: Sequence[Fault]) -> None:
-    """summary.json."""
-    summary.errors = dict(sorted(Counter(f.slug for f in faults).items()))
-    summary.failed = len({(f.name, f.uri) for f in faults})
+def write_summary(store: Storage, summary: Summary, failures: Sequence[ErrorRecord]) -> None:
+    """Write summary.json."""
+    summary.errors = dict(sorted(Counter(f.slug for f in failures).items()))
+    summary.failed = len({(f.name, f.uri) for f in failures})
     store.write("summary.json", (json.dumps(asdict(summary), indent=2) + "\n").encode())
 
 
@@ -117,9 +117,9 @@ def read_stats(store: Storage, name: str) -> dict[str, RetargetStats]:
     try:
         table = pq.read_table(pa.BufferReader(store.read(name)))
     except pa.ArrowException as error:
-        raise FileInvalid("is no stats.parquet", file=uri, expected="Parquet", got=str(error)) from error
+        raise FileInvalid("is not a stats.parquet", file=uri, expected="Parquet", got=str(error)) from error
     if not set(STATS.names) <= set(table.column_names):
-        raise FileInvalid("is no stats.parquet", file=uri, expected="its columns", got=", ".join(table.column_names))
+        raise FileInvalid("is not a stats.parquet", file=uri, expected="its columns", got=", ".join(table.column_names))
     return {row["name"]: _stats(row) for row in table.to_pylist()}
 
 
@@ -129,13 +129,13 @@ def _stats_row(record: dict[str, Any], recipe: RetargetRecipe) -> dict[str, Any]
     try:
         px = asdict(stats.derive(recipe))
     except NoDancer:
-        px = dict.fromkeys(_PX)
+        px = dict.fromkeys(_PX_COLUMNS)
     return {
         **{k: record[k] for k in ("name", "uri", "poses_key", "frames", "frames_with_dancer", "fps")},
         **{k: plain[k] for k in ("topology", "version", "bins_per_side")},
         "width": plain["size"][0],
         "height": plain["size"][1],
-        **{k: px[k] for k in _PX},
+        **{k: px[k] for k in _PX_COLUMNS},
         "depth": [{"y": y, "height": h, "frames": n} for y, h, n in plain["depth"]],
         "x": [{"x": x, "frames": n} for x, n in plain["x"]],
     }

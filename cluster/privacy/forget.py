@@ -1,55 +1,47 @@
-"""A person is forgotten: footage, poses, trainings, versions, runs, renders; and what cannot be reached is told."""
+"""Delete a person's data: footage, poses, trainings, versions, runs, renders; report what has to be done by hand."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from cluster.core.session import ROOT
-from cluster.core.settings import Shared
-from cluster.privacy.inventory import Traces, find_traces, remove_traces
+from cluster.privacy.eraser import Eraser
+from cluster.privacy.inventory import DataInventory, find_data, purge_data
 from cluster.privacy.mlflow_purge import (
-    Known,
-    collect,
-    find_known,
+    MlflowInventory,
+    find_in_mlflow,
     find_reports,
+    gc_runs,
     remove_model,
     remove_reports,
     remove_runs,
 )
-from cluster.storage.base import NameInvalid, Storage, open_storage
+from cluster.storage.base import NameInvalid, Storage
+from cluster.storage.open import open_storage
 from cluster.tracking.mlflow_client import RegistryUnavailable, tracking_uri
-from cluster.tracking.outbox import Spool
+from cluster.tracking.outbox import Outbox
 from cluster.tracking.registry import model_name
-from cluster.tracking.tracker import open_tracking, spool_folder
-from cluster.training.fleet_file import NAME, NOT_NAMES
+from cluster.tracking.tracker import open_tracker, outbox_folder
+from cluster.training.fleet_file import NAME, RESERVED_NAMES
 from dancedist.errors import DancedistError
 
 SEND_WITHIN_S = 60.0
 
 
 class DancerInTraining(DancedistError):
-    """A person who is being learnt at this moment: what is removed now would come back."""
+    """The dancer is in training: deleted data would come back."""
 
     slug = "dancer-in-training"
 
 
-class RendersUnreached(DancedistError):
-    """Renders' records that cannot be got at."""
-
-    slug = "renders-unreached"
-
-
 @dataclass
 class Report:
-    """What of a person was found, or removed if `removed`; what was kept and why; who has to do what besides."""
+    """Data that was found, or removed if `removed`; data that was kept and why; what has to be done by hand."""
 
     dancer: str
     removed: bool
@@ -58,149 +50,151 @@ class Report:
     left_to_do: list[str] = field(default_factory=list)
 
     def lines(self) -> Iterator[str]:
-        """For people."""
+        """Lines for the terminal."""
         verb = "removed" if self.removed else "found"
-        for kind, what in self.found.items():
-            more = f" and {len(what) - 3} more" if len(what) > 3 else ""
-            yield f"{verb}: {kind} ({len(what)}): {', '.join(what[:3])}{more}"
-        yield from (f"kept: {what}: {why}" for what, why in self.kept.items())
+        for kind, items in self.found.items():
+            more = f" and {len(items) - 3} more" if len(items) > 3 else ""
+            yield f"{verb}: {kind} ({len(items)}): {', '.join(items[:3])}{more}"
+        yield from (f"kept: {item}: {why}" for item, why in self.kept.items())
         yield from (f"left to do: {line}" for line in self.left_to_do)
         if not self.found:
-            yield f"nothing is known of {self.dancer}"
+            yield f"no data of {self.dancer} was found"
 
     def text(self) -> str:
-        """As JSON."""
+        """The report as JSON."""
         return json.dumps(asdict(self), indent=2) + "\n"
 
 
 @dataclass(frozen=True)
-class _Everything:
-    known: Known
-    traces: Traces
+class _Found:
+    mlflow: MlflowInventory
+    data: DataInventory
     reports: list[Path]
-    renders: dict[str, list[str]]
+    external: dict[str, list[str]]
 
     def __bool__(self) -> bool:
-        return bool(self.known or self.traces or self.reports or any(self.renders.values()))
+        return bool(self.mlflow or self.data or self.reports or any(self.external.values()))
 
 
 def forget(
-    dancer: str, storage_uri: str, footage: Sequence[str] = (), *, remove: bool, stopped: bool = False
+    dancer: str,
+    storage_uri: str,
+    footage: Sequence[str] = (),
+    erasers: Sequence[Eraser] = (),
+    *,
+    remove: bool,
+    stopped: bool = False,
 ) -> Report:
-    """Find all of a dancer, and with `remove` remove it; broken off anywhere it goes on when it is called again.
+    """Find all data of a dancer and, with `remove`, delete it. If interrupted, call it again to complete.
 
-    `footage`: her films outside of the storage that are to go too; `stopped`: that she is in training is not so, though
-    MLflow says it, as it does after a kill.
+    `footage`: videos outside of the storage to delete as well; `erasers`: for data that other packages store;
+    `stopped`: ignore that MLflow lists the dancer as in training, as it does after a kill.
 
-    Raises NameInvalid, DancerInTraining, RendersUnreached, RegistryUnavailable, TrackingRefused, StorageUnavailable.
+    Raises NameInvalid, DancerInTraining, RegistryUnavailable, TrackingRefused, StorageUnavailable, and erasers' errors.
     """
-    if not re.fullmatch(NAME, dancer) or dancer.lower() in NOT_NAMES:
-        raise NameInvalid("is no dancer's name", file=dancer, expected="a target's name of fleet.toml")
+    if not re.fullmatch(NAME, dancer) or dancer.lower() in RESERVED_NAMES:
+        raise NameInvalid("is not a dancer's name", file=dancer, expected="name of a target in fleet.toml")
     registry, store = tracking_uri(storage_uri), open_storage(storage_uri)
-    with _nobody_reporting(storage_uri, send=remove):
-        found = _look(dancer, storage_uri, store, registry, footage)
-        if found.known.running and not stopped:
-            runs = ", ".join(run.info.run_id for run in found.known.running)
-            expected = "its train_many stopped (Ctrl-C, ray job stop), or --stopped where that was killed"
+    with _outbox_locked(storage_uri, send=remove):
+        found = _find_all(dancer, storage_uri, store, registry, footage, erasers)
+        if found.mlflow.running and not stopped:
+            runs = ", ".join(run.info.run_id for run in found.mlflow.running)
+            expected = "train_many stopped (Ctrl-C, ray job stop), or --stopped if it was killed"
             raise DancerInTraining(
-                "is in training, as MLflow knows", file=dancer, expected=expected, got=f"runs {runs}"
+                "is in training according to MLflow", file=dancer, expected=expected, got=f"runs {runs}"
             )
         if remove and found:
-            # From here on nobody can ask for a film.
+            # First, so that no new render can be requested.
             remove_model(registry, dancer)
-            renders_of(dancer, storage_uri, store, remove=True)
-            remove_traces(store, found.traces)
-            remove_runs(registry, dancer, found.known)
+            for eraser in erasers:
+                eraser.erase(dancer)
+            purge_data(store, found.data)
+            remove_runs(registry, dancer, found.mlflow)
             remove_reports(found.reports)
-            if registry.startswith("sqlite:") and found.known.deleted:
-                collect(registry, found.known.deleted)
-            if _look(dancer, storage_uri, store, registry, footage):
-                raise DancerInTraining("came back while it was removed", file=dancer, expected="to be run again")
+            if registry.startswith("sqlite:") and found.mlflow.deleted:
+                gc_runs(registry, found.mlflow.deleted)
+            if _find_all(dancer, storage_uri, store, registry, footage, erasers):
+                raise DancerInTraining(
+                    "got new data while it was deleted", file=dancer, expected="the job to be run again"
+                )
     return _report(dancer, found, registry, store, removed=remove)
 
 
-def _look(dancer: str, storage_uri: str, store: Storage, registry: str, footage: Sequence[str]) -> _Everything:
-    known = find_known(registry, dancer)
-    traces = find_traces(store, dancer, footage, known.videos)
-    reports = find_reports(spool_folder(storage_uri), dancer)
-    return _Everything(known, traces, reports, renders_of(dancer, storage_uri, store, remove=False))
+def _find_all(
+    dancer: str, storage_uri: str, store: Storage, registry: str, footage: Sequence[str], erasers: Sequence[Eraser]
+) -> _Found:
+    mlflow = find_in_mlflow(registry, dancer)
+    data = find_data(store, dancer, footage, mlflow.videos)
+    reports = find_reports(outbox_folder(storage_uri), dancer)
+    external: dict[str, list[str]] = defaultdict(list)
+    for eraser in erasers:
+        for kind, items in eraser.find(dancer).items():
+            external[kind] += items
+    return _Found(mlflow, data, reports, external)
 
 
 @contextmanager
-def _nobody_reporting(storage_uri: str, *, send: bool) -> Iterator[None]:
-    """While no fleet's driver of this folder or machine is at work; what one had left to tell MLflow is sent first."""
-    folder = spool_folder(storage_uri)
+def _outbox_locked(storage_uri: str, *, send: bool) -> Iterator[None]:
+    """Lock the outbox, so that no fleet reports meanwhile; with `send`, first send its stored reports to MLflow.
+
+    Raises DancerInTraining if a fleet of this storage is running, RegistryUnavailable if reports cannot be sent.
+    """
+    folder = outbox_folder(storage_uri)
     if not (folder / "lock").exists():
         yield
         return
     try:
-        spool = Spool(folder)
-        if send and len(spool):
-            spool.close()
-            if left := open_tracking(storage_uri).close(SEND_WITHIN_S):
-                raise RegistryUnavailable("reports wait to be sent to MLflow", file=folder, got=f"{left} of them")
-            spool = Spool(folder)
+        outbox = Outbox(folder)
+        if send and len(outbox):
+            outbox.close()
+            if remaining := open_tracker(storage_uri).close(SEND_WITHIN_S):
+                raise RegistryUnavailable(
+                    "holds reports that MLflow did not receive", file=folder, got=f"{remaining} reports"
+                )
+            outbox = Outbox(folder)
     except BlockingIOError:
-        expected = "its train_many stopped: Ctrl-C, or ray job stop"
-        raise DancerInTraining("a fleet of this storage is in training", file=folder, expected=expected) from None
+        expected = "train_many stopped: Ctrl-C, or ray job stop"
+        raise DancerInTraining(
+            "is in use: a fleet of this storage is in training", file=folder, expected=expected
+        ) from None
     try:
         yield
     finally:
-        spool.close()
+        outbox.close()
 
 
-def renders_of(dancer: str, storage_uri: str, store: Storage, *, remove: bool) -> dict[str, list[str]]:
-    """What the render service has of her. Its own program looks, and removes: the records are its own.
-
-    Raises RendersUnreached, StorageUnavailable.
-    """
-    bucket = storage_uri.startswith("s3://")
-    if not Shared().database:
-        if bucket and next(store.list("renders/"), None) is not None:
-            expected = "DANCEDIST_DATABASE, as the render service has it"
-            raise RendersUnreached("there are renders in the storage", file=store.uri, expected=expected)
-        if bucket or not (Path(store.uri) / "renders.db").exists():
-            return {}
-    command = [sys.executable, "-m", "serving.ops.forget", dancer, *(["--remove"] if remove else [])]
-    env = {**os.environ, "DANCEDIST_STORAGE": storage_uri}
-    done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True)
-    if done.returncode:
-        got = (done.stderr.strip().splitlines() or ["nothing"])[-1]
-        raise RendersUnreached("the records of renders do not answer", file=dancer, got=got)
-    told: dict[str, list[str]] = json.loads(done.stdout)
-    return told
-
-
-def _report(dancer: str, found: _Everything, registry: str, store: Storage, *, removed: bool) -> Report:
-    known, traces = found.known, found.traces
+def _report(dancer: str, found: _Found, registry: str, store: Storage, *, removed: bool) -> Report:
+    mlflow, data = found.mlflow, found.data
     kinds = {
-        "versions": [f"{model_name(dancer)}, version {number}" for number in known.versions],
-        **found.renders,
-        **{kind: [f"{store.uri}/{file.name}" for file in files] for kind, files in traces.removes.items()},
-        "footage elsewhere": traces.given,
-        "rows in tables": [f"{store.uri}/{file}" for file in traces.rewrites],
-        "runs in MLflow": [run.info.run_id for run in known.runs],
-        "fleets in MLflow": [*known.fleets],
+        "versions": [f"{model_name(dancer)}, version {number}" for number in mlflow.versions],
+        **found.external,
+        **{kind: [f"{store.uri}/{file.name}" for file in files] for kind, files in data.to_remove.items()},
+        "footage elsewhere": data.given,
+        "rows in tables": [f"{store.uri}/{file}" for file in data.to_rewrite],
+        "runs in MLflow": [run.info.run_id for run in mlflow.runs],
+        "fleets in MLflow": [*mlflow.fleets],
         "reports to MLflow": [str(path) for path in found.reports],
     }
-    kept = {uri: f"{others} is learnt from it too" for uri, others in traces.kept.items()}
-    for bundle in traces.begun_with:
-        for other in sorted(known.begun_with.get(bundle, ())):
-            kept[model_name(other)] = "its training began with this dancer's weights: forget it too, or train it anew"
+    kept = {uri: f"also a training video of {others}" for uri, others in data.kept.items()}
+    for bundle in data.begun_with:
+        for other in sorted(mlflow.begun_with.get(bundle, ())):
+            kept[model_name(other)] = (
+                "its training started from this dancer's weights: delete it too, or retrain it without them"
+            )
     return Report(dancer, removed, {k: v for k, v in kinds.items() if v}, kept, _left_to_do(dancer, found, registry))
 
 
-def _left_to_do(dancer: str, found: _Everything, registry: str) -> list[str]:
-    """What no program can reach, or not this one."""
-    lines = [f"{uri}: lies outside of the storage; --footage {uri} removes it" for uri in found.traces.elsewhere]
-    if found.known.deleted and not registry.startswith("sqlite:"):
-        ids = ",".join(found.known.deleted)
-        lines.append(f"where the MLflow server is: mlflow gc --backend-store-uri ... --run-ids {ids}")
+def _left_to_do(dancer: str, found: _Found, registry: str) -> list[str]:
+    """What has to be done by hand."""
+    lines = [f"{uri}: is outside of the storage; --footage {uri} removes it" for uri in found.data.outside]
+    if found.mlflow.deleted and not registry.startswith("sqlite:"):
+        ids = ",".join(found.mlflow.deleted)
+        lines.append(f"on the MLflow server: mlflow gc --backend-store-uri ... --run-ids {ids}")
     return [
         *lines,
-        f"fleet.toml: take out the target {dancer}, or the next train_many learns it again",
-        f"nodes: $DANCEDIST_CACHE/targets/{dancer}-* and $DANCEDIST_CACHE/videos on each, if it is kept between jobs",
-        "render service: restart it, its replicas keep dancers in memory",
-        "copies: backups, earlier versions in a versioned bucket, films that were fetched, --output and --out of jobs",
-        "renders of others' dancers whose source shows this person: nobody knows which",
+        f"fleet.toml: remove the target {dancer}, or the next train_many trains it again",
+        f"nodes: remove $DANCEDIST_CACHE/targets/{dancer}-* and $DANCEDIST_CACHE/videos on each, if it outlives jobs",
+        "render service: restart it; its replicas cache dancers in memory",
+        "copies: backups, old versions in a versioned bucket, downloaded films, --output and --out of jobs",
+        "renders of other dancers whose source video shows this person: not recorded, check by hand",
     ]

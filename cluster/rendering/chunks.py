@@ -1,4 +1,4 @@
-"""What a replica does: render chunks that are ordered, and store each once."""
+"""Work of a replica: render a batch of chunks, and store each once."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from tempfile import TemporaryDirectory
 
 from torch import Tensor
 
-from cluster.storage.base import open_storage
+from cluster.storage.open import open_storage
+from dancedist.arrays import Rgb
 from dancedist.bundle.bundle import Bundle
 from dancedist.errors import FileInvalid
 from dancedist.pose.sequence import PoseSequence, read_poses
-from dancedist.recipe import VideoRecipe
-from dancedist.render.clip import Clip, Rgb, Wish, read_clip, render_clips, write_clip
+from dancedist.recipe.schema import VideoRecipe
+from dancedist.render.clip import Clip, ClipRequest, read_clip, render_clips, write_clip
 from dancedist.render.plan import Chunk
 
 POSES = "danced.parquet"
 
 
 @dataclass(frozen=True)
-class ChunkOrder:
-    """A chunk of the dance that is in the store `place`: its poses lie there, in px of the target's frame.
+class RenderTask:
+    """A chunk of the dance in the store `storage_uri`, which contains its poses, in px of the target's frame.
 
-    `fade_from`: name of the stored chunk before it, where a seam to it is to be faded over.
+    `fade_from`: name of the previous stored chunk, if this chunk is to fade in from it to hide the seam.
     """
 
-    place: str
+    storage_uri: str
     number: int
     chunk: Chunk
     encoding: VideoRecipe
@@ -38,14 +39,14 @@ class ChunkOrder:
 
     @property
     def name(self) -> str:
-        """Of what it becomes: another warm-up is another chunk."""
+        """Name of the stored chunk; it depends on the warm-up and the fade."""
         faded = "-faded" if self.fade_from else ""
         return f"chunks/{self.number:05d}-{self.chunk.warm_up}{faded}.safetensors"
 
 
 @dataclass(frozen=True)
 class StoredChunk:
-    """A chunk in its store: name and checksum of a file that is written once, and how it came about."""
+    """A chunk in its store: name and checksum of a file that is written once, and how it was rendered."""
 
     number: int
     name: str
@@ -57,80 +58,84 @@ class StoredChunk:
     seconds: float
 
 
-Watch = Callable[[ChunkOrder, int, Rgb], None]
+OnFrame = Callable[[RenderTask, int, Rgb], None]
 
 
-def unwatched(order: ChunkOrder, frame: int, picture: Rgb) -> None:
-    """For orders that nobody waits for."""
+def ignore_frame(task: RenderTask, frame: int, picture: Rgb) -> None:
+    """An OnFrame callback that does nothing. `picture`: uint8 RGB (H, W, 3)."""
 
 
-def carry_out(bundle: Bundle, orders: Sequence[ChunkOrder], watch: Watch = unwatched) -> list[StoredChunk]:
-    """Render the orders in lockstep, store what each becomes. One that was stored already is found, not replaced.
+def render_tasks(bundle: Bundle, tasks: Sequence[RenderTask], on_frame: OnFrame = ignore_frame) -> list[StoredChunk]:
+    """Render the tasks as one batch and store their chunks. A chunk that is already stored is not rendered again.
 
-    `watch` is shown every frame of them.
+    `on_frame` receives every rendered frame.
     Raises StorageMissing, StorageUnavailable, FileInvalid.
     """
-    began_s = time.monotonic()
-    # By place too: other dances have chunks of the same name.
-    stored = {(order.place, order.name): found for order in orders if (found := _found(order)) is not None}
-    missing = [order for order in orders if (order.place, order.name) not in stored]
+    started_s = time.monotonic()
+    # Keyed by storage, too: other dances have chunks of the same name.
+    stored = {(task.storage_uri, task.name): chunk for task in tasks if (chunk := _find_stored(task)) is not None}
+    missing = [task for task in tasks if (task.storage_uri, task.name) not in stored]
     with TemporaryDirectory(prefix="dancedist-") as scratch:
         folder = Path(scratch)
-        poses = {place: _poses(place, folder) for place in {order.place for order in missing}}
-        wishes = [Wish(poses[o.place], o.chunk, o.encoding, _state_before(o, folder), o.label) for o in missing]
-        clips = render_clips(bundle, wishes, folder, lambda i, frame, picture: watch(missing[i], frame, picture))
-        for order, clip in zip(missing, clips, strict=True):
-            stored[order.place, order.name] = _stored(order, clip, folder, time.monotonic() - began_s)
-    return [stored[order.place, order.name] for order in orders]
+        poses = {storage_uri: _poses(storage_uri, folder) for storage_uri in {task.storage_uri for task in missing}}
+        requests = [
+            ClipRequest(poses[task.storage_uri], task.chunk, task.encoding, _state_before(task, folder), task.label)
+            for task in missing
+        ]
+        clips = render_clips(bundle, requests, folder, lambda i, frame, picture: on_frame(missing[i], frame, picture))
+        for task, clip in zip(missing, clips, strict=True):
+            stored[task.storage_uri, task.name] = _store(task, clip, folder, time.monotonic() - started_s)
+    return [stored[task.storage_uri, task.name] for task in tasks]
 
 
-def fetch_clip(place: str, stored: StoredChunk, folder: Path) -> Clip:
-    """Read a stored chunk. Raises FileInvalid where it is not what was stored, StorageMissing, StorageUnavailable."""
+def fetch_clip(storage_uri: str, stored: StoredChunk, folder: Path) -> Clip:
+    """Read a stored chunk. Raises FileInvalid if its checksum differs, StorageMissing, StorageUnavailable."""
     path = folder / Path(stored.name).name
-    open_storage(place).download(stored.name, path)
+    open_storage(storage_uri).download(stored.name, path)
     try:
         if (got := sha256(path.read_bytes()).hexdigest()) != stored.sha256:
-            raise FileInvalid("was altered", file=f"{place}/{stored.name}", expected=stored.sha256, got=got)
+            raise FileInvalid(
+                "does not match its checksum", file=f"{storage_uri}/{stored.name}", expected=stored.sha256, got=got
+            )
         return read_clip(path)
     finally:
         path.unlink()
 
 
-def _found(order: ChunkOrder) -> StoredChunk | None:
-    """What another attempt has stored and not told of."""
-    store = open_storage(order.place)
-    if store.stat(order.name) is None:
+def _find_stored(task: RenderTask) -> StoredChunk | None:
+    """The task's chunk, if another attempt has stored it without recording it."""
+    store = open_storage(task.storage_uri)
+    if store.stat(task.name) is None:
         return None
-    return _told(order, store.read(order.name), 0.0)
+    return _describe(task, store.read(task.name), 0.0)
 
 
-def _stored(order: ChunkOrder, clip: Clip, folder: Path, seconds: float) -> StoredChunk:
+def _store(task: RenderTask, clip: Clip, folder: Path, seconds: float) -> StoredChunk:
+    """Store a clip; if another worker was faster, return the chunk that it stored."""
     path = folder / "clip"
     write_clip(clip, path)
-    store, data = open_storage(order.place), path.read_bytes()
-    if not store.write(order.name, data, if_absent=True):
-        # Two rendered it: the first one's is the film's, though they differ by roundings alone.
-        data = store.read(order.name)
-    return _told(order, data, seconds)
+    store, data = open_storage(task.storage_uri), path.read_bytes()
+    if not store.write(task.name, data, if_absent=True):
+        # Two workers rendered it: the first chunk counts. They differ in rounding errors only.
+        data = store.read(task.name)
+    return _describe(task, data, seconds)
 
 
-def _told(order: ChunkOrder, data: bytes, seconds: float) -> StoredChunk:
-    chunk, digest = order.chunk, sha256(data).hexdigest()
-    faded = order.fade_from is not None
-    return StoredChunk(
-        order.number, order.name, digest, chunk.start, chunk.stop, chunk.warm_up, faded, round(seconds, 2)
-    )
+def _describe(task: RenderTask, data: bytes, seconds: float) -> StoredChunk:
+    chunk, digest = task.chunk, sha256(data).hexdigest()
+    faded = task.fade_from is not None
+    return StoredChunk(task.number, task.name, digest, chunk.start, chunk.stop, chunk.warm_up, faded, round(seconds, 2))
 
 
-def _poses(place: str, folder: Path) -> PoseSequence:
+def _poses(storage_uri: str, folder: Path) -> PoseSequence:
     path = folder / POSES
-    open_storage(place).download(POSES, path)
+    open_storage(storage_uri).download(POSES, path)
     return read_poses(path)
 
 
-def _state_before(order: ChunkOrder, folder: Path) -> Tensor | None:
-    if order.fade_from is None:
+def _state_before(task: RenderTask, folder: Path) -> Tensor | None:
+    if task.fade_from is None:
         return None
     path = folder / "before"
-    open_storage(order.place).download(order.fade_from, path)
+    open_storage(task.storage_uri).download(task.fade_from, path)
     return read_clip(path).state

@@ -1,4 +1,4 @@
-"""A film in chunks over many workers: fan-out with retries, and the seams from left to right."""
+"""Render a film in chunks on many workers: fan-out with retries, then the seams in order."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
 from cluster.core import logs
-from cluster.core.error_records import Fault, WorkerLost
+from cluster.core.error_records import ErrorRecord, WorkerLost
 from cluster.core.metrics import RENDERS_SEAM_DB, RENDERS_SEAMS_WIDENED, RENDERS_WORKERS_LOST
-from cluster.poses.inputs import Listed
-from cluster.poses.segments import Job, Looked, Segment, join, read
-from cluster.rendering.chunks import ChunkOrder, StoredChunk, fetch_clip
+from cluster.poses.inputs import ListedVideo
+from cluster.poses.segments import DetectionResult, ExtractionJob, Segment, join_segments, split_video
+from cluster.rendering.chunks import RenderTask, StoredChunk, fetch_clip
 from dancedist.pose.sequence import PoseSequence
 from dancedist.render.clip import Clip
 from dancedist.render.plan import Chunk
@@ -27,127 +27,130 @@ log = logging.getLogger("dancedist")
 T = TypeVar("T")
 U = TypeVar("U")
 
-# Each is tried so often before it is given up, with this wait before the second try, twice as long before the next.
-TRIES, FIRST_WAIT_S, LONGEST_WAIT_S = 8, 0.25, 10.0
-# So many orders of one film wait at workers: enough for many of them, and the next film need not wait for all of it.
-AT_ONCE = 64
+# Attempts per task; the pause before the second one, which doubles up to the maximum.
+ATTEMPTS, MIN_BACKOFF_S, MAX_BACKOFF_S = 8, 0.25, 10.0
+# Tasks of one film in flight: enough for many workers, without making the next film wait for the whole film.
+MAX_IN_FLIGHT = 64
 
 
-class Failed(Exception):
-    """What ends one render; `fault` says what it is to its user."""
+class RenderFailed(Exception):
+    """Ends one render; `error` is shown to its user."""
 
-    def __init__(self, fault: Fault) -> None:
-        super().__init__(fault.message)
-        self.fault = fault
+    def __init__(self, error: ErrorRecord) -> None:
+        super().__init__(error.message)
+        self.error = error
 
 
-async def persistent(work: Callable[[T], Awaitable[U | Fault]], order: T, name: str) -> U:
-    """What a worker answers; where the worker is lost, another is asked. Raises Failed."""
-    wait_s, last = FIRST_WAIT_S, ""
-    for _ in range(TRIES):
+async def with_retries(work: Callable[[T], Awaitable[U | ErrorRecord]], task: T, name: str) -> U:
+    """Result of a worker; a lost task is sent again. Raises RenderFailed for an error record or too many losses."""
+    wait_s, last_error = MIN_BACKOFF_S, ""
+    for _ in range(ATTEMPTS):
         try:
-            answer = await work(order)
+            result = await work(task)
         except (RayError, RayServeException, TimeoutError) as error:
             RENDERS_WORKERS_LOST.inc()
-            last = (str(error).strip().splitlines() or [""])[-1] or type(error).__name__
-            log.warning("warning: %s: a worker was lost: %s", name, last)
+            last_error = (str(error).strip().splitlines() or [""])[-1] or type(error).__name__
+            log.warning("warning: %s: a worker was lost: %s", name, last_error)
             await asyncio.sleep(wait_s)
-            wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+            wait_s = min(2 * wait_s, MAX_BACKOFF_S)
             continue
-        if isinstance(answer, Fault):
-            raise Failed(answer)
-        return answer
-    fault = WorkerLost("every worker that takes it is lost", file=name, expected=f"{TRIES} tries at most", got=last)
-    raise Failed(Fault.of(fault, name, name))
+        if isinstance(result, ErrorRecord):
+            raise RenderFailed(result)
+        return result
+    lost = WorkerLost(
+        "lost its worker in every attempt", file=name, expected=f"at most {ATTEMPTS} attempts", got=last_error
+    )
+    raise RenderFailed(ErrorRecord.from_error(lost, name, name))
 
 
-async def find_poses(
-    job: Job,
-    source: Listed,
-    look: Callable[[Segment], Awaitable[Looked | Fault]],
-    tell: Callable[[int, int], Awaitable[None]],
+async def extract_source_poses(
+    job: ExtractionJob,
+    source: ListedVideo,
+    detect: Callable[[Segment], Awaitable[DetectionResult | ErrorRecord]],
+    on_progress: Callable[[int, int], Awaitable[None]],
 ) -> None:
-    """Poses of the source's dancer into poses/NAME.parquet of the job's output, its segments looked at in parallel.
+    """Extract the source's poses into poses/NAME.parquet of the job's output, with its segments in parallel.
 
-    `tell` hears of the frames done, and of all. Raises Failed.
+    `on_progress` is called with the number of frames done and of all frames. Raises RenderFailed.
     """
-    segments = await asyncio.to_thread(read, job, source)
-    if isinstance(segments, Fault):
-        raise Failed(segments)
+    segments = await asyncio.to_thread(split_video, job, source)
+    if isinstance(segments, ErrorRecord):
+        raise RenderFailed(segments)
     frames = segments[0].frames
     done = frames - sum(s.stop_frame - s.start_frame for s in segments)
-    await tell(done, frames)
-    room = asyncio.Semaphore(AT_ONCE)
+    await on_progress(done, frames)
+    slots = asyncio.Semaphore(MAX_IN_FLIGHT)
 
-    async def looked_at(segment: Segment) -> int:
-        async with room:
-            await persistent(look, segment, source.name)
+    async def detect_one(segment: Segment) -> int:
+        async with slots:
+            await with_retries(detect, segment, source.name)
         return segment.stop_frame - segment.start_frame
 
-    tasks = [asyncio.create_task(looked_at(segment)) for segment in segments if segment.missing]
+    tasks = [asyncio.create_task(detect_one(segment)) for segment in segments if segment.missing]
     try:
         for task in asyncio.as_completed(tasks):
             done += await task
-            await tell(done, frames)
+            await on_progress(done, frames)
     finally:
         _cancel(tasks)
-    joined = await asyncio.to_thread(join, job, segments[0])
-    if isinstance(joined, Fault):
-        raise Failed(joined)
+    joined = await asyncio.to_thread(join_segments, job, segments[0])
+    if isinstance(joined, ErrorRecord):
+        raise RenderFailed(joined)
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How a film is rendered, told once: its chunks, and what all orders have in common."""
+class RenderPlan:
+    """How a film is rendered: its chunks, and a template of their tasks."""
 
-    order: ChunkOrder
+    task: RenderTask
     chunks: tuple[Chunk, ...]
 
-    def of(self, number: int, chunk: Chunk, fade_from: str | None = None) -> ChunkOrder:
-        """The order of a chunk."""
-        return replace(self.order, number=number, chunk=chunk, fade_from=fade_from)
+    def task_for(self, number: int, chunk: Chunk, fade_from: str | None = None) -> RenderTask:
+        """Task of a chunk."""
+        return replace(self.task, number=number, chunk=chunk, fade_from=fade_from)
 
 
-async def rendered(
-    plan: Plan,
+async def render_chunks(
+    plan: RenderPlan,
     poses: PoseSequence,
     known: Mapping[int, StoredChunk],
-    render: Callable[[ChunkOrder], Awaitable[StoredChunk | Fault]],
+    render: Callable[[RenderTask], Awaitable[StoredChunk | ErrorRecord]],
     folder: Path,
 ) -> AsyncIterator[tuple[StoredChunk, Clip, Seam | None]]:
-    """Every chunk in order, with the seam to the one before it; those that are `known` are not rendered again.
+    """Yield every chunk in order, with the seam to the previous one; chunks in `known` are not rendered again.
 
-    A chunk whose seam shows is rendered again with twice the warm-up, and at last faded over from the one before it.
-    Raises Failed, FileInvalid, StorageMissing, StorageUnavailable.
+    A chunk with a visible seam is rendered again with twice the warm-up, and finally with a fade from the previous
+    chunk.
+    Raises RenderFailed, FileInvalid, StorageMissing, StorageUnavailable.
     """
-    room = asyncio.Semaphore(AT_ONCE)
+    slots = asyncio.Semaphore(MAX_IN_FLIGHT)
 
-    async def one(order: ChunkOrder) -> StoredChunk:
-        async with room:
-            with logs.bound(chunk=order.number):
-                return await persistent(render, order, f"chunk {order.number}")
+    async def render_one(task: RenderTask) -> StoredChunk:
+        async with slots:
+            with logs.bound(chunk=task.number):
+                return await with_retries(render, task, f"chunk {task.number}")
 
-    async def fetched(stored: StoredChunk) -> tuple[StoredChunk, Clip]:
-        return stored, await asyncio.to_thread(fetch_clip, plan.order.place, stored, folder)
+    async def fetch(stored: StoredChunk) -> tuple[StoredChunk, Clip]:
+        return stored, await asyncio.to_thread(fetch_clip, plan.task.storage_uri, stored, folder)
 
-    orders = [plan.of(i, chunk) for i, chunk in enumerate(plan.chunks) if i not in known]
-    tasks = {order.number: asyncio.create_task(one(order)) for order in orders}
+    todo = [plan.task_for(i, chunk) for i, chunk in enumerate(plan.chunks) if i not in known]
+    pending = {task.number: asyncio.create_task(render_one(task)) for task in todo}
     try:
         before: tuple[StoredChunk, Clip] | None = None
         for i, chunk in enumerate(plan.chunks):
-            now = await fetched(known[i] if i in known else await tasks[i])
+            now = await fetch(known[i] if i in known else await pending[i])
             seam = None if before is None else _seam(poses, before, now)
-            while before is not None and seam is not None and seam.shows:
-                better = _better(plan, i, chunk, now[0], before[0])
-                RENDERS_SEAMS_WIDENED.inc(1, {"how": "faded" if better.fade_from else "warmed longer"})
-                now = await fetched(await one(better))
+            while before is not None and seam is not None and seam.visible:
+                wider = _rerender_task(plan, i, chunk, now[0], before[0])
+                RENDERS_SEAMS_WIDENED.inc(1, {"how": "faded" if wider.fade_from else "warmed longer"})
+                now = await fetch(await render_one(wider))
                 seam = _seam(poses, before, now)
             if seam is not None:
                 RENDERS_SEAM_DB.observe(seam.psnr_db)
             yield *now, seam
             before = now
     finally:
-        _cancel(tasks.values())
+        _cancel(pending.values())
 
 
 def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
@@ -162,8 +165,8 @@ def _seam(poses: PoseSequence, before: tuple[StoredChunk, Clip], now: tuple[Stor
     return replace(seam, faded=now[0].faded)
 
 
-def _better(plan: Plan, i: int, chunk: Chunk, stored: StoredChunk, before: StoredChunk) -> ChunkOrder:
+def _rerender_task(plan: RenderPlan, i: int, chunk: Chunk, stored: StoredChunk, before: StoredChunk) -> RenderTask:
     warmer = chunk.warmer()
     if stored.warm_up < warmer.warm_up:
-        return plan.of(i, warmer)
-    return plan.of(i, warmer, fade_from=before.name)
+        return plan.task_for(i, warmer)
+    return plan.task_for(i, warmer, fade_from=before.name)

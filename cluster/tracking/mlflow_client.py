@@ -1,4 +1,4 @@
-"""The door to MLflow: which server or database, how long it is waited for, and what its errors mean."""
+"""Access to MLflow: which server or database is used, and how its errors are classified."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from cluster.core.session import lasting
-from cluster.core.settings import MLflow
-from cluster.storage.base import open_storage
+from cluster.core.settings import MLflowSettings
+from cluster.storage.open import durable_uri, open_storage
 from dancedist.errors import DancedistError, FileInvalid
 
-# What stays wrong however often it is sent.
-_LASTING = {
+# Errors that a retry cannot fix.
+_PERMANENT_CODES = {
     "INVALID_PARAMETER_VALUE",
     "INVALID_STATE",
     "MALFORMED_REQUEST",
@@ -28,61 +27,68 @@ _LASTING = {
     "RESOURCE_ALREADY_EXISTS",
     "RESOURCE_DOES_NOT_EXIST",
 }
-_MAY_PASS = {401, 403, 408, 429}
-# Everything that MLflow's client lets through when it gets no answer from a server, a database or a disk.
-FAULTS = (MlflowException, SQLAlchemyError, OSError)
+_TRANSIENT_STATUSES = {401, 403, 408, 429}
+# Exceptions of MLflow's client when a server, a database or a disk does not answer.
+MLFLOW_ERRORS = (MlflowException, SQLAlchemyError, OSError)
 
 
 class TrackingRefused(DancedistError):
-    """MLflow cannot be used like this here; the message says what to set."""
+    """The MLflow configuration cannot work here; the message says what to set."""
 
     slug = "tracking-refused"
 
 
 class RegistryUnavailable(DancedistError):
-    """MLflow does not answer, or there is no registry where one was looked for."""
+    """MLflow does not answer, or there is no registry at the given address."""
 
     slug = "registry-unavailable"
 
 
 def tracking_uri(storage_uri: str, nodes: int = 1) -> str:
-    """$MLFLOW_TRACKING_URI, or a database under the storage folder. Raises TrackingRefused."""
-    wanted = "MLFLOW_TRACKING_URI=http(s)://… of an `mlflow server` that all nodes reach"
-    named = MLflow().tracking_uri
-    if named.startswith(("http://", "https://")):
-        return named
-    if named and not named.startswith("sqlite:///"):
-        raise TrackingRefused("no such kind of MLflow store", expected=f"{wanted}, or sqlite:///…", got=shown(named))
+    """$MLFLOW_TRACKING_URI, or by default an SQLite database in the storage folder.
+
+    `nodes`: number of nodes of the cluster. Raises TrackingRefused if they cannot share that MLflow.
+    """
+    expected = "MLFLOW_TRACKING_URI=http(s)://… of an `mlflow server` that all nodes reach"
+    configured = MLflowSettings().tracking_uri
+    if configured.startswith(("http://", "https://")):
+        return configured
+    if configured and not configured.startswith("sqlite:///"):
+        raise TrackingRefused(
+            "unsupported kind of MLflow store", expected=f"{expected}, or sqlite:///…", got=without_password(configured)
+        )
     if nodes > 1:
-        got = shown(named) if named else "MLflow's files in the storage folder"
-        raise TrackingRefused(f"{nodes} nodes cannot share a local MLflow database", expected=wanted, got=got)
-    if named:
-        return named
-    return f"sqlite:///{local_home(storage_uri)}/mlflow.db"
+        got = without_password(configured) if configured else "MLflow's files in the storage folder"
+        raise TrackingRefused(f"{nodes} nodes cannot share a local MLflow database", expected=expected, got=got)
+    if configured:
+        return configured
+    return f"sqlite:///{local_folder(storage_uri)}/mlflow.db"
 
 
-def local_home(storage_uri: str) -> Path:
-    """Folder of database and artifacts where there is no server.
+def local_folder(storage_uri: str) -> Path:
+    """Folder of MLflow's database and artifacts when there is no server.
 
-    Raises TrackingRefused for storage in a bucket, StorageUnavailable for a folder that would not last.
+    Raises TrackingRefused for storage in a bucket, StorageUnavailable for a folder that is not durable.
     """
     if storage_uri.startswith("s3://"):
         raise TrackingRefused(
-            "SQLite cannot lie in a bucket", file=storage_uri, expected="MLFLOW_TRACKING_URI=http(s)://… of a server"
+            "cannot hold MLflow's SQLite database: it is a bucket",
+            file=storage_uri,
+            expected="MLFLOW_TRACKING_URI=http(s)://… of a server",
         )
-    return Path(open_storage(lasting(storage_uri)).uri) / "mlflow"
+    return Path(open_storage(durable_uri(storage_uri)).uri) / "mlflow"
 
 
-def shown(uri: str) -> str:
-    """A URI without the password that may be in it."""
+def without_password(uri: str) -> str:
+    """Remove user and password from a URI."""
     parts = urlsplit(uri)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else uri
 
 
 @cache
 def client_at(uri: str) -> MlflowClient:
-    """A client; for a database, its tables are made if need be (4 s)."""
-    MLflow().hand_on(
+    """Return a client, one per URI; for a database, creates its tables if necessary (4 s)."""
+    MLflowSettings().export_defaults(
         "http_request_max_retries", "http_request_timeout", "enable_artifacts_progress_bar", "disable_telemetry"
     )
     for name in ("mlflow", "alembic"):
@@ -93,47 +99,52 @@ def client_at(uri: str) -> MlflowClient:
 
 
 def experiment_id(client: MlflowClient, home: Path | None, nodes: int = 1) -> str:
-    """The experiment of all fleets, made if need be; `home`: for a database, the folder that takes the artifacts.
+    """Id of the experiment of all fleets, created if necessary.
 
-    Raises TrackingRefused for one that keeps its artifacts on the disk of one of several nodes.
+    `home`: for a database without a server, the folder that gets the artifacts; `nodes`: number of the cluster's nodes.
+    Raises TrackingRefused if it was deleted, or stores artifacts on one machine's disk while there are several nodes.
     """
-    name = MLflow().experiment_name
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        made = client.create_experiment(name, artifact_location=None if home is None else (home / "artifacts").as_uri())
-        found = client.get_experiment(made)
-    if found.lifecycle_stage != "active":
-        raise TrackingRefused(
-            f"experiment {name!r} was deleted", expected="it restored, or MLFLOW_EXPERIMENT_NAME set to another"
+    name = MLflowSettings().experiment_name
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        created_id = client.create_experiment(
+            name, artifact_location=None if home is None else (home / "artifacts").as_uri()
         )
-    location = found.artifact_location
+        experiment = client.get_experiment(created_id)
+    if experiment.lifecycle_stage != "active":
+        raise TrackingRefused(
+            f"experiment {name!r} was deleted", expected="to be restored, or another MLFLOW_EXPERIMENT_NAME"
+        )
+    location = experiment.artifact_location
     if nodes > 1 and urlsplit(location).scheme in ("", "file"):
         raise TrackingRefused(
-            f"experiment {name!r} keeps its artifacts on one machine's disk",
+            f"experiment {name!r} stores its artifacts on one machine's disk",
             expected="an `mlflow server` with --artifacts-destination, and MLFLOW_EXPERIMENT_NAME set to a new name",
             got=location,
         )
-    return str(found.experiment_id)
+    return str(experiment.experiment_id)
 
 
-def is_refusal(error: Exception) -> bool:
-    """Whether MLflow answered and will never take this, so that sending it again is of no use."""
+def is_permanent(error: Exception) -> bool:
+    """Whether MLflow rejected the request for good, so that a retry is pointless."""
     if isinstance(error, MlflowException):
-        return error.error_code in _LASTING
+        return error.error_code in _PERMANENT_CODES
     if isinstance(error, requests.HTTPError) and error.response is not None:
-        return 400 <= error.response.status_code < 500 and error.response.status_code not in _MAY_PASS
+        return 400 <= error.response.status_code < 500 and error.response.status_code not in _TRANSIENT_STATUSES
     return isinstance(error, FileInvalid)
 
 
 @contextmanager
-def answering(uri: str) -> Iterator[None]:
-    """Turn what MLflow says when it does not answer into a RegistryUnavailable."""
+def mlflow_errors_as_unavailable(uri: str) -> Iterator[None]:
+    """Convert MLflow's errors into RegistryUnavailable."""
     try:
         yield
     except (MlflowException, SQLAlchemyError, requests.RequestException) as error:
-        raise RegistryUnavailable("MLflow does not answer", file=shown(uri), got=first_line(error)) from error
+        raise RegistryUnavailable(
+            "MLflow does not answer", file=without_password(uri), got=first_line(error)
+        ) from error
 
 
 def first_line(error: Exception) -> str:
-    """What happened, without a stack or a page of HTML."""
+    """First line of an error's message, at most 300 characters: no stack trace, no HTML page."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -1,4 +1,4 @@
-"""What is still to be sent, on disk and in order: a record is there whole or not at all, and goes when it was sent."""
+"""Outbox: an ordered queue of records on disk. Records are written atomically and removed once they are sent."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.storage.base import local_errors
-from dancedist.files import published
+from cluster.storage.base import os_errors_as_unavailable
+from dancedist.files import atomic_write
 
 
 @dataclass(frozen=True)
-class Record:
-    """One thing to send: plain JSON values, and a folder of files where it has any."""
+class OutboxRecord:
+    """One record to send: JSON content, and a folder of files, which exists only if the record has any."""
 
     number: int
     content: dict[str, Any]
     files: Path
 
 
-class Spool:
-    """A queue that outlives its process. Any thread may append; one thread takes from its head.
+class Outbox:
+    """A queue that outlives its process. Any thread may append; only one thread may read and remove.
 
-    A record's files are linked, or copied where they lie on another disk: they may be replaced or removed afterwards,
-    but not altered in place. Raises BlockingIOError where another process has it open, and StorageUnavailable.
+    A record's files are hard-linked, or copied from another disk: afterwards they may be replaced or removed, but not
+    modified in place. Raises BlockingIOError if another process has it open, and StorageUnavailable.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self._queue = folder, folder / "queue"
-        with local_errors(folder):
+        with os_errors_as_unavailable(folder):
             self._queue.mkdir(parents=True, exist_ok=True)
             self._lock_file = (folder / "lock").open("w")
         fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -45,33 +45,33 @@ class Spool:
         self._sweep()
 
     def append(self, content: Mapping[str, Any], files: Mapping[str, Path | str] | None = None) -> int:
-        """Keep a record; `files`: name -> the file, or its text. Returns its number."""
-        with self._changed, local_errors(self.folder):
+        """Append a record; `files`: name -> path, or text of the file. Returns the record's number."""
+        with self._changed, os_errors_as_unavailable(self.folder):
             number = self._last + 1
             if files:
-                _gather(files, self._files(number))
-            # Without this file there is no record, whatever else a kill has left.
-            with published(self._json(number)) as partial:
+                _link_files(files, self._files(number))
+            # The record exists only once this file does; leftovers of a kill are swept.
+            with atomic_write(self._json(number)) as partial:
                 partial.write_text(json.dumps(content))
             self._last = number
             self._numbers.append(number)
             self._changed.notify_all()
             return number
 
-    def head(self, most: int = 1) -> list[Record]:
-        """The oldest records; one that cannot be read (a power cut) has no content."""
+    def head(self, limit: int = 1) -> list[OutboxRecord]:
+        """Return the oldest records; an unreadable one (after a power cut) has empty content."""
         with self._changed:
-            numbers = [self._numbers[i] for i in range(min(most, len(self._numbers)))]
-        return [Record(n, _read(self._json(n)), self._files(n)) for n in numbers]
+            numbers = [self._numbers[i] for i in range(min(limit, len(self._numbers)))]
+        return [OutboxRecord(n, _read(self._json(n)), self._files(n)) for n in numbers]
 
     def remove(self, number: int) -> None:
-        """Forget the oldest record, which must have this number."""
+        """Remove the oldest record, which must have this number."""
         self._json(number).unlink()
         shutil.rmtree(self._files(number), ignore_errors=True)
         self._forget(number)
 
     def set_aside(self, number: int) -> Path:
-        """Move the oldest record, which nobody will take, to where a person can look at it."""
+        """Move the oldest record, which cannot be delivered, to refused/ for inspection; return its new path."""
         aside = self.folder / "refused"
         aside.mkdir(exist_ok=True)
         if self._files(number).exists():
@@ -82,7 +82,7 @@ class Spool:
         return aside / self._json(number).name
 
     def wait_for_more(self, timeout_s: float | None = None) -> None:
-        """Until there is a record, for `timeout_s` at most."""
+        """Wait until there is a record, at most `timeout_s` seconds."""
         with self._changed:
             self._changed.wait_for(lambda: bool(self._numbers), timeout_s)
 
@@ -90,7 +90,7 @@ class Spool:
         return len(self._numbers)
 
     def close(self) -> None:
-        """Let another process open it."""
+        """Release the lock, so that another process can open the outbox."""
         self._lock_file.close()
 
     def _forget(self, number: int) -> None:
@@ -100,10 +100,10 @@ class Spool:
             self._changed.notify_all()
 
     def _sweep(self) -> None:
-        """Remove what a kill has left: files without a record, half-written records."""
-        whole = set(self._numbers)
+        """Remove leftovers of a killed process: files without a record, partly written records."""
+        complete = set(self._numbers)
         for path in self._queue.iterdir():
-            if path.suffix == ".files" and int(path.stem) not in whole:
+            if path.suffix == ".files" and int(path.stem) not in complete:
                 shutil.rmtree(path)
             elif ".partial." in path.name:
                 path.unlink()
@@ -115,8 +115,8 @@ class Spool:
         return self._queue / f"{number:012d}.files"
 
 
-def _gather(files: Mapping[str, Path | str], folder: Path) -> None:
-    # A record of this number may have lost its files' folder to a kill that left it half full.
+def _link_files(files: Mapping[str, Path | str], folder: Path) -> None:
+    # A killed process may have left an incomplete folder for this number.
     shutil.rmtree(folder, ignore_errors=True)
     for name, source in files.items():
         path = folder / name

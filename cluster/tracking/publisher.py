@@ -1,4 +1,4 @@
-"""From the spool to MLflow, on one thread: in order, each as often as it takes, and a repetition changes nothing."""
+"""Publisher: sends the outbox to MLflow on one thread, in order, with retries. Sending is idempotent."""
 
 from __future__ import annotations
 
@@ -13,29 +13,30 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric
 from mlflow.exceptions import MlflowException
 
-from cluster.tracking.mlflow_client import FAULTS, TrackingRefused, first_line, is_refusal, shown
-from cluster.tracking.outbox import Record, Spool
+from cluster.tracking.mlflow_client import MLFLOW_ERRORS, TrackingRefused, first_line, is_permanent, without_password
+from cluster.tracking.outbox import Outbox, OutboxRecord
 from cluster.tracking.registry import register
 from cluster.tracking.runs import Runs
 from dancedist.errors import FileInvalid
 
 log = logging.getLogger("dancedist")
-ASK_AGAIN_S = 5.0
-# Metrics that wait are sent together, run by run.
+RECONNECT_EVERY_S = 5.0
+# Waiting metrics are sent as one batch per run.
 RECORDS_AT_ONCE = 500
 
 
-class Sender(threading.Thread):
-    """Takes records off the spool until `stop`. `fault` is why MLflow cannot be reached now, None while it can.
+class Publisher(threading.Thread):
+    """Sends records of the outbox until `stop`.
 
-    `versions`: what came of the records that register a dancer, by their numbers; None for a refused one.
+    `failure`: why MLflow cannot be reached now, None while it can; `versions`: registered version by number of the
+    record, None for a refused one; `refused`: number of refused records.
     """
 
-    def __init__(self, spool: Spool, uri: str, connect: Callable[[], tuple[MlflowClient, Runs]]) -> None:
-        super().__init__(name="mlflow-sender", daemon=True)
-        self._spool, self._uri, self._connect = spool, uri, connect
-        self._stopping, self._news = threading.Event(), threading.Condition()
-        self.fault: Exception | None = None
+    def __init__(self, outbox: Outbox, uri: str, connect: Callable[[], tuple[MlflowClient, Runs]]) -> None:
+        super().__init__(name="mlflow-publisher", daemon=True)
+        self._outbox, self._uri, self._connect = outbox, uri, connect
+        self._stopping, self._changed = threading.Event(), threading.Condition()
+        self.failure: Exception | None = None
         self.connected = False
         self.refused = 0
         self.versions: dict[int, int | None] = {}
@@ -47,66 +48,66 @@ class Sender(threading.Thread):
                 if not self.connected:
                     self._client, self._runs = self._connect()
                     self.connected = True
-                elif len(self._spool):
+                elif len(self._outbox):
                     self._send()
-                self._tell(None)
-            except (*FAULTS, TrackingRefused) as error:
-                self._tell(error)
-                self._stopping.wait(ASK_AGAIN_S)
-            self._spool.wait_for_more(0.5)
+                self._set_failure(None)
+            except (*MLFLOW_ERRORS, TrackingRefused) as error:
+                self._set_failure(error)
+                self._stopping.wait(RECONNECT_EVERY_S)
+            self._outbox.wait_for_more(0.5)
 
     def stop(self) -> None:
-        """Send no more; what is on its way may still arrive."""
+        """Stop sending; a request in progress may still complete."""
         self._stopping.set()
 
     def wait_until(self, done: Callable[[], bool], timeout_s: float) -> bool:
-        """Wait for something that sending brings about; looked at whenever something was sent, or could not be."""
-        with self._news:
-            return self._news.wait_for(lambda: done() or not self.is_alive(), timeout_s) and done()
+        """Wait at most `timeout_s` until `done`, which is checked after every attempt to send; return whether it is."""
+        with self._changed:
+            return self._changed.wait_for(lambda: done() or not self.is_alive(), timeout_s) and done()
 
-    def _tell(self, fault: Exception | None) -> None:
-        """One line when MLflow goes, one when it is back."""
-        if fault is not None and self.fault is None:
-            told = "reports are kept and sent when it is back; training goes on"
-            log.warning("warning: MLflow at %s: %s (%s)", shown(self._uri), first_line(fault), told)
-        elif fault is None and self.fault is not None:
-            log.info("MLflow at %s is back; %d reports were kept for it", shown(self._uri), len(self._spool))
-        with self._news:
-            self.fault = fault
-            self._news.notify_all()
+    def _set_failure(self, failure: Exception | None) -> None:
+        """Log one line when MLflow becomes unreachable and one when it is back."""
+        if failure is not None and self.failure is None:
+            consequence = "training continues; reports are stored and sent when it is back"
+            log.warning("warning: MLflow at %s: %s (%s)", without_password(self._uri), first_line(failure), consequence)
+        elif failure is None and self.failure is not None:
+            log.info("MLflow at %s is back; sending %d stored reports", without_password(self._uri), len(self._outbox))
+        with self._changed:
+            self.failure = failure
+            self._changed.notify_all()
 
     def _send(self) -> None:
-        """The oldest record, or the oldest ones where they are metrics."""
-        records = self._spool.head(RECORDS_AT_ONCE)
+        """Send the oldest record, or a batch of the oldest ones if they are all metrics."""
+        records = self._outbox.head(RECORDS_AT_ONCE)
         batch = list(takewhile(lambda r: r.content.get("kind") == "metrics", records)) or records[:1]
         try:
             self._deliver(batch)
         except (MlflowException, requests.HTTPError, FileInvalid) as error:
-            if not is_refusal(error):
+            if not is_permanent(error):
                 raise
-            # It may be for a run that was deleted; or only one of them is at fault.
+            # The run may have been deleted, or only one record of the batch is invalid.
             self._runs.forget()
             self._send_singly(batch)
         else:
             for record in batch:
-                self._spool.remove(record.number)
+                self._outbox.remove(record.number)
 
-    def _send_singly(self, records: list[Record]) -> None:
+    def _send_singly(self, records: list[OutboxRecord]) -> None:
         for record in records:
             try:
                 self._deliver([record])
             except (MlflowException, requests.HTTPError, FileInvalid) as error:
-                if not is_refusal(error):
+                if not is_permanent(error):
                     raise
-                aside = self._spool.set_aside(record.number)
+                aside = self._outbox.set_aside(record.number)
                 self.refused += 1
                 self.versions[record.number] = None
-                log.warning("warning: MLflow refuses a report, kept as %s: %s", aside, first_line(error))
+                log.warning("warning: MLflow refused a report, stored as %s: %s", aside, first_line(error))
             else:
-                self._spool.remove(record.number)
+                self._outbox.remove(record.number)
 
-    def _deliver(self, records: list[Record]) -> None:
-        """Several records are all metrics."""
+    def _deliver(self, records: list[OutboxRecord]) -> None:
+        """Send one record, or several that are all metrics."""
         record = records[0]
         match record.content:
             case {"kind": "metrics"}:
@@ -115,17 +116,17 @@ class Sender(threading.Thread):
                 self._runs.begin(run)
             case {"kind": "files", "run": run}:
                 self._client.log_artifacts(self._runs.id_of(run), str(record.files))
-            case {"kind": "dataset", "run": run, **what}:
-                self._client.log_inputs(self._runs.id_of(run), [_dataset(**what)])
-            case {"kind": "register", "run": run, **what}:
-                number = register(self._client, self._runs.id_of(run), bundle=record.files, **what)
+            case {"kind": "dataset", "run": run, **fields}:
+                self._client.log_inputs(self._runs.id_of(run), [_dataset(**fields)])
+            case {"kind": "register", "run": run, **fields}:
+                number = register(self._client, self._runs.id_of(run), bundle=record.files, **fields)
                 self.versions[record.number] = number
-            case {"kind": "finish", "run": run, **what}:
-                self._finish(self._runs.id_of(run), **what)
+            case {"kind": "finish", "run": run, **fields}:
+                self._finish(self._runs.id_of(run), **fields)
             case _:
-                raise FileInvalid("is no report", file=record.files.with_suffix(".json"))
+                raise FileInvalid("is not a valid report", file=record.files.with_suffix(".json"))
 
-    def _deliver_metrics(self, records: list[Record]) -> None:
+    def _deliver_metrics(self, records: list[OutboxRecord]) -> None:
         by_run: dict[str, list[Metric]] = {}
         for record in records:
             rows = record.content["rows"]
@@ -134,7 +135,7 @@ class Sender(threading.Thread):
             self._runs.log(run, metrics)
 
     def _finish(self, run_id: str, status: str, why: str, ended_ms: int) -> None:
-        # Of a run that failed and then went well, the reason goes too.
+        # Also clears the reason of an earlier failure.
         self._client.set_tag(run_id, "why", why)
         self._client.set_terminated(run_id, status, ended_ms)
 

@@ -1,4 +1,4 @@
-"""How the driver's machine is doing: MLflow's own system metrics, told like any other metrics."""
+"""System metrics of the driver's machine, by MLflow's monitors, logged like other metrics."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
 from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
 
 log = logging.getLogger("dancedist")
-EVERY_S = 10.0
+SAMPLE_EVERY_S = 10.0
 
 
-class Vitals(threading.Thread):
-    """Samples until `stop`. MLflow's own thread writes past the spool, and ends at the first request that fails."""
+class SystemMetrics(threading.Thread):
+    """Samples until `stop`. MLflow's own thread would bypass the outbox and end at the first failed request."""
 
-    def __init__(self, tell: Callable[[Sequence[Mapping[str, float]]], None], started_s: float) -> None:
-        super().__init__(name="vitals", daemon=True)
-        self._tell, self._started_s = tell, started_s
+    def __init__(self, log_metrics: Callable[[Sequence[Mapping[str, float]]], None], started_s: float) -> None:
+        super().__init__(name="system-metrics", daemon=True)
+        self._log_metrics, self._started_s = log_metrics, started_s
         self._stopping = threading.Event()
 
     def run(self) -> None:
         """See Thread."""
         monitors = _monitors()
-        while not self._stopping.wait(MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL.get() or EVERY_S):
+        while not self._stopping.wait(MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL.get() or SAMPLE_EVERY_S):
             values: dict[str, float] = {}
             for monitor in monitors:
                 monitor.collect_metrics()
                 values |= monitor.aggregate_metrics()
                 monitor.clear_metrics()
-            # Seconds since the run began: another process goes on where this one ends.
+            # Seconds since the run started, so that the steps of the next process continue from here.
             step = int(time.time() - self._started_s)
-            self._tell([{"step": step, **{f"system/{name}": value for name, value in values.items()}}])
+            self._log_metrics([{"step": step, **{f"system/{name}": value for name, value in values.items()}}])
 
     def stop(self) -> None:
-        """Sample no more."""
+        """Stop sampling."""
         self._stopping.set()
 
 
@@ -50,5 +50,5 @@ def _monitors() -> list[BaseMetricsMonitor]:
     try:
         monitors.append(GPUMonitor())
     except (RuntimeError, ImportError, MlflowException) as error:
-        log.debug("no GPU to watch: %s", error)
+        log.debug("no GPU to monitor: %s", error)
     return monitors

@@ -1,7 +1,7 @@
-"""A network and its optimiser in a DeepSpeed engine, as training.loop asks for it (dancedist/training/engine.py).
+"""DeepSpeed implementation of dancedist.training.engine.Engine: a network and its optimiser under ZeRO.
 
-ZeRO (Rajbhandari et al., SC 2020): stage 1 shares the optimiser's state out over the ranks, 2 the gradients too, 3 the
-weights too. The batch is shared out by the loop, autocast is the loop's; the engine averages gradients and steps.
+ZeRO (Rajbhandari et al., SC 2020): stage 1 shards the optimiser state over the ranks, 2 also gradients, 3 also weights.
+The training loop splits the batch over the ranks and applies autocast; the engine averages gradients and steps.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 if not torch.cuda.is_available():
-    # Read when deepspeed is imported; left alone it looks for devices that are not there.
+    # Read when deepspeed is imported. Unset, DeepSpeed probes for accelerators that are absent.
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 import deepspeed
@@ -26,16 +26,16 @@ from deepspeed.utils.tensor_fragment import fragment_address
 
 from dancedist.training.engine import MakeEngine
 
-# Its own sums over shared memory would be compiled at the first one, for 40 s; gloo's do.
+# DeepSpeed would compile its shared-memory all-reduce at first use, which takes 40 s; gloo's is good enough.
 _compatible_ops["deepspeed_shm_comm"] = False
 _TAG = "engine"
-# DeepSpeed would unpickle whatever a checkpoint holds. torch goes over its head: tensors, and these three of its own.
+# DeepSpeed would unpickle anything that a checkpoint holds. torch overrides it: tensors and these three classes only.
 os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
 torch.serialization.add_safe_globals([LossScaler, ZeroStageEnum, fragment_address])
 
 
 class DeepSpeedEngine:
-    """See dancedist.training.engine.Engine. torch.distributed must be up, with a rank for each process."""
+    """See dancedist.training.engine.Engine. torch.distributed must be initialised, one rank per process."""
 
     def __init__(self, module: nn.Module, optimiser: torch.optim.Optimizer, config: dict[str, Any]) -> None:
         self._engine, *_ = deepspeed.initialize(
@@ -62,35 +62,37 @@ class DeepSpeedEngine:
             group["lr"] = learning_rate
         self._engine.step()
 
-    def whole(self) -> AbstractContextManager[None]:
+    def full_weights(self) -> AbstractContextManager[None]:
         """See Engine."""
         shared = self._engine.zero_optimization_partition_weights()
-        held: AbstractContextManager[None] = deepspeed.zero.GatheredParameters(
+        gathered: AbstractContextManager[None] = deepspeed.zero.GatheredParameters(
             list(self.module.parameters()), enabled=shared
         )
-        return held
+        return gathered
 
     def save(self, folder: Path) -> None:
-        """See Engine: DeepSpeed's own checkpoint, the network by the first rank."""
+        """See Engine. Writes a DeepSpeed checkpoint; rank 0 writes the network."""
         self._engine.save_checkpoint(str(folder), tag=_TAG)
 
     def load(self, folder: Path) -> None:
-        """See Engine. A stage from 1 on needs as many ranks as have saved."""
+        """See Engine. ZeRO stages 1 to 3 need the world size that saved the checkpoint."""
         self._engine.load_checkpoint(str(folder), tag=_TAG)
 
 
 def deepspeed_engine(zero_stage: int, pairs_per_rank: int) -> MakeEngine:
-    """What makes engines of one ZeRO stage, 0 to 3, for a batch of which each rank has so many pairs."""
+    """Return a factory of engines for a ZeRO stage (0 to 3) and a batch of `pairs_per_rank` pairs per rank."""
 
-    def make(module: nn.Module, optimiser: torch.optim.Optimizer, parts: int, clip_norm: float) -> DeepSpeedEngine:
-        # A dict of its own for each engine: DeepSpeed writes into it.
+    def make(
+        module: nn.Module, optimiser: torch.optim.Optimizer, micro_batches: int, clip_norm: float
+    ) -> DeepSpeedEngine:
+        # DeepSpeed modifies the dict, so each engine gets its own.
         config = {
-            "train_micro_batch_size_per_gpu": pairs_per_rank // parts,
-            "gradient_accumulation_steps": parts,
-            # Left out, it is 1: DeepSpeed would clip, and learn otherwise than one machine does.
+            "train_micro_batch_size_per_gpu": pairs_per_rank // micro_batches,
+            "gradient_accumulation_steps": micro_batches,
+            # DeepSpeed's default is 1: it would clip, and results would differ from training on one machine.
             "gradient_clipping": clip_norm,
             "zero_optimization": {"stage": zero_stage},
-            # torch's Adam: DeepSpeed's own would be compiled first.
+            # torch's Adam is used: DeepSpeed's own would have to be compiled first.
             "zero_allow_untested_optimizer": True,
         }
         return DeepSpeedEngine(module, optimiser, config)

@@ -1,19 +1,20 @@
-"""What a cluster's nodes have to give, and where workers fit into it."""
+"""Resources of the cluster's nodes, and placement of workers on them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-# Shares are counted in thousandths: sums of floats drift, and a GPU would be full at 0.9999.
+# Resources are counted in integer thousandths: sums of floats drift, and a GPU would be full at 0.9999.
 MILLI = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
-    """What one target asks for: so many workers, each with so many cores and GPUs.
+class ResourceRequest:
+    """Resources of one target: number of workers; CPU cores and GPUs of each worker.
 
-    A share of a GPU is for one worker alone: NCCL refuses two ranks on one GPU.
+    A fraction of a GPU is allowed for a single worker only: NCCL refuses two ranks on one GPU.
+    Raises ValueError for a request that makes no sense.
     """
 
     workers: int = 1
@@ -22,14 +23,14 @@ class Need:
 
     def __post_init__(self) -> None:
         if self.workers < 1 or self.cpus < 0 or self.gpus < 0:
-            raise ValueError(f"a need is of 1 worker at least, and of nothing negative: {self}")
+            raise ValueError(f"a request needs at least 1 worker and no negative amounts: {self}")
         if self.gpus % 1 and (self.gpus > 1 or self.workers > 1):
-            raise ValueError(f"a share of a GPU is for 1 worker, and less than 1: {self}")
+            raise ValueError(f"a fraction of a GPU needs exactly 1 worker and gpus below 1: {self}")
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A machine of the cluster. One that comes back is another, with a name of its own."""
+    """A machine of the cluster. A machine that comes back is a new node with a new name."""
 
     name: str
     cpus: float
@@ -37,97 +38,104 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """What one worker holds: of a node, and of its GPUs by number; all in thousandths."""
+class ResourceBundle:
+    """Resources reserved for one worker on a node, in thousandths; `gpus`: (GPU number, share) pairs."""
 
     node: str
     cpus: int
     gpus: tuple[tuple[int, int], ...] = ()
 
 
-Place = tuple[Piece, ...]
+Placement = tuple[ResourceBundle, ...]
 
 
 @dataclass(slots=True)
 class _Free:
-    """What a node has left; `gpus` by number."""
+    """Free resources of a node in thousandths; `gpus` by GPU number."""
 
     cpus: int
     gpus: list[int] = field(default_factory=list)
 
-    def piece(self, name: str, need: Need) -> Piece | None:
-        """Room for one worker; a share goes to the fullest GPU that holds it, so that others stay whole."""
-        cpus, gpus = round(need.cpus * MILLI), round(need.gpus * MILLI)
+    def bundle(self, name: str, resources: ResourceRequest) -> ResourceBundle | None:
+        """Find resources for one worker, None if there are none.
+
+        A fraction goes to the fullest GPU that can hold it, so that other GPUs stay free for whole requests.
+        """
+        cpus, gpus = round(resources.cpus * MILLI), round(resources.gpus * MILLI)
         if cpus > self.cpus:
             return None
         if 0 < gpus < MILLI:
-            fits = [(left, i) for i, left in enumerate(self.gpus) if left >= gpus]
-            return Piece(name, cpus, ((min(fits)[1], gpus),)) if fits else None
-        whole = [i for i, left in enumerate(self.gpus) if left == MILLI][: gpus // MILLI]
-        return Piece(name, cpus, tuple((i, MILLI) for i in whole)) if len(whole) == gpus // MILLI else None
+            fits = [(free, i) for i, free in enumerate(self.gpus) if free >= gpus]
+            return ResourceBundle(name, cpus, ((min(fits)[1], gpus),)) if fits else None
+        unused = [i for i, free in enumerate(self.gpus) if free == MILLI][: gpus // MILLI]
+        return ResourceBundle(name, cpus, tuple((i, MILLI) for i in unused)) if len(unused) == gpus // MILLI else None
 
-    def take(self, piece: Piece, sign: int = 1) -> None:
-        self.cpus -= sign * piece.cpus
-        for i, share in piece.gpus:
+    def reserve(self, bundle: ResourceBundle, sign: int = 1) -> None:
+        self.cpus -= sign * bundle.cpus
+        for i, share in bundle.gpus:
             self.gpus[i] -= sign * share
 
 
-class Room:
-    """The nodes, and what is left of each."""
+class Inventory:
+    """The nodes and their free resources."""
 
     def __init__(self) -> None:
         self._nodes: dict[str, Node] = {}
         self._free: dict[str, _Free] = {}
 
     def set_nodes(self, nodes: Iterable[Node]) -> set[str]:
-        """What the cluster has now. Returns the names of nodes that are gone."""
+        """Update to the cluster's current nodes. Returns the names of nodes that are gone."""
         now = {node.name: node for node in nodes}
         gone = self._nodes.keys() - now.keys()
-        self._free = {name: self._free.get(name) or _empty(node) for name, node in now.items()}
+        self._free = {name: self._free.get(name) or _all_free(node) for name, node in now.items()}
         self._nodes = now
         return gone
 
-    def place(self, need: Need) -> Place | None:
-        """Where its workers fit now, on as few nodes as can be; None where they do not."""
-        return _place(self._free, need)
+    def find_room(self, resources: ResourceRequest) -> Placement | None:
+        """Find a placement for the workers on as few nodes as possible; None if they do not fit now."""
+        return _find_room(self._free, resources)
 
-    def ever_holds(self, need: Need) -> bool:
-        """Whether its workers would fit if nothing else ran."""
-        return _place({name: _empty(node) for name, node in self._nodes.items()}, need) is not None
+    def could_hold(self, resources: ResourceRequest) -> bool:
+        """Whether the workers would fit if nothing else ran."""
+        return _find_room({name: _all_free(node) for name, node in self._nodes.items()}, resources) is not None
 
-    def take(self, place: Place) -> None:
-        """Hold it. Asserts that it was free."""
-        for piece in place:
-            free = self._free[piece.node]
-            free.take(piece)
-            assert free.cpus >= 0 and min(free.gpus, default=0) >= 0, (piece, free)
+    def reserve(self, placement: Placement) -> None:
+        """Reserve a placement. Asserts that its resources are free."""
+        for bundle in placement:
+            free = self._free[bundle.node]
+            free.reserve(bundle)
+            assert free.cpus >= 0 and min(free.gpus, default=0) >= 0, (bundle, free)
 
-    def give_back(self, place: Place) -> None:
-        """Let go of it, but for what went with its node."""
-        for piece in place:
-            if piece.node in self._free:
-                self._free[piece.node].take(piece, -1)
+    def release(self, placement: Placement) -> None:
+        """Release a placement; resources of nodes that are gone are ignored."""
+        for bundle in placement:
+            if bundle.node in self._free:
+                self._free[bundle.node].reserve(bundle, -1)
 
 
-def _empty(node: Node) -> _Free:
+def _all_free(node: Node) -> _Free:
     return _Free(round(node.cpus * MILLI), [MILLI] * node.gpus)
 
 
-def _place(free: dict[str, _Free], need: Need) -> Place | None:
-    """The first node with room for all of them, fullest first; else the emptiest nodes, as many as it takes."""
-    if need.workers == 1:
-        fits = ((_left(f), name, piece) for name, f in free.items() if (piece := f.piece(name, need)) is not None)
+def _find_room(free: dict[str, _Free], resources: ResourceRequest) -> Placement | None:
+    """One worker: the fullest node that can hold it. Several: the emptiest nodes first, as many as needed."""
+    if resources.workers == 1:
+        fits = (
+            (_total_free(f), name, bundle)
+            for name, f in free.items()
+            if (bundle := f.bundle(name, resources)) is not None
+        )
         best = min(fits, default=None, key=lambda fit: fit[:2])
         return None if best is None else (best[2],)
-    pieces: list[Piece] = []
-    by_room = sorted(free, key=lambda name: (-_left(free[name]), name))
-    for name in by_room:
+    bundles: list[ResourceBundle] = []
+    emptiest_first = sorted(free, key=lambda name: (-_total_free(free[name]), name))
+    for name in emptiest_first:
         node = _Free(free[name].cpus, [*free[name].gpus])
-        while len(pieces) < need.workers and (piece := node.piece(name, need)) is not None:
-            pieces.append(piece)
-            node.take(piece)
-    return tuple(pieces) if len(pieces) == need.workers else None
+        while len(bundles) < resources.workers and (bundle := node.bundle(name, resources)) is not None:
+            bundles.append(bundle)
+            node.reserve(bundle)
+    return tuple(bundles) if len(bundles) == resources.workers else None
 
 
-def _left(free: _Free) -> int:
+def _total_free(free: _Free) -> int:
     return sum(free.gpus) * MILLI + free.cpus

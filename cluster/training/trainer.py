@@ -1,4 +1,4 @@
-"""One target, one training of Ray Train: workers round training.loop, restarted where they or their nodes are lost."""
+"""Train one target with Ray Train: workers run training.loop and are restarted if they or their nodes are lost."""
 
 from __future__ import annotations
 
@@ -14,114 +14,119 @@ from ray.train.v2.api.config import LoggingConfig
 from ray.util.placement_group import NODE_ID_LABEL_KEY
 
 from cluster.core import logs
-from cluster.core.error_records import Fault, WorkerLost
-from cluster.core.settings import Ray
+from cluster.core.error_records import ErrorRecord, WorkerLost
+from cluster.core.settings import RaySettings
 from cluster.storage.arrow import arrow_filesystem
-from cluster.storage.base import open_storage
-from cluster.storage.download_cache import fetched_now
-from cluster.training.target import Failed, TargetJob, Trained, training_key
+from cluster.storage.download_cache import fetch_current
+from cluster.storage.open import open_storage
+from cluster.training.target import TargetJob, TrainingFailure, TrainingResult, training_key
 from cluster.training.worker import RankFailed, train_rank
 from dancedist.errors import DancedistError, RecipeInvalid
-from dancedist.video.concat import open_footage
+from dancedist.video.concat import open_videos
 
-# So many lost workers or nodes, Ray Train takes up by itself; and so many times, of a minute each, it waits for room.
-MAX_LOSSES, MAX_WAITS = 3, 5
-# The ranks of one node may still decode when those of another have done so.
-RANKS_WAIT_S = 4 * 3600
+# Ray Train restarts after this many lost workers or nodes, and waits this many times, a minute each, for resources.
+MAX_WORKER_LOSSES, MAX_PLACEMENT_WAITS = 3, 5
+# One node may still be decoding videos when the ranks of another wait at the first collective.
+COLLECTIVE_TIMEOUT_S = 4 * 3600
 
 
-class _Stop(UserCallback):  # type: ignore[misc]
-    """Ends a training for what would only happen again, and lets Ray Train take up the rest."""
+class _StopOnRankFailure(UserCallback):  # type: ignore[misc]
+    """Ends a training whose failure would repeat; Ray Train restarts it after any other failure."""
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        """Asked of every error, before Ray Train decides; what is raised here it does not try again."""
+        """Called for every error before Ray Train decides; it does not retry what is raised here."""
         for error in worker_exceptions.values():
             if isinstance(error, RankFailed):
                 raise error
 
 
-def fit_target(job: TargetJob, tell: ActorHandle | None = None) -> Trained | Failed:
-    """Train a target to its bundle; taken up where it was broken off, found where it is done.
+def fit_target(job: TargetJob, progress_queue: ActorHandle | None = None) -> TrainingResult | TrainingFailure:
+    """Train a target to its bundle; resume an interrupted training, return the result of a finished one.
 
-    `tell` is an actor whose `hear` takes News. Call it in a task of no CPUs, on a node that stays.
+    `progress_queue` is an actor that receives ProgressEvents. Call it in a task with 0 CPUs on a node that stays.
     """
     try:
         _check(job)
         key = training_key(job)
-        place = open_storage(job.place(key))
-        if (found := Trained.read(place)) is not None:
-            return found
-        # Told now, and in our words, where the storage is not to be written to.
-        place.write("recipe.json", job.recipe.model_dump_json(indent=2).encode())
-        _run(job, key, tell)
-        trained = Trained.read(place)
-        assert trained is not None, place.uri
-        return trained
+        store = open_storage(job.training_uri(key))
+        if (finished := TrainingResult.read(store)) is not None:
+            return finished
+        # Also fails early, with our own error, if the storage is not writable.
+        store.write("recipe.json", job.recipe.model_dump_json(indent=2).encode())
+        _run(job, key, progress_queue)
+        result = TrainingResult.read(store)
+        assert result is not None, store.uri
+        return result
     except DancedistError as error:
-        return Failed(Fault.of(error, job.name, job.videos[0]), "failed")
+        return TrainingFailure(ErrorRecord.from_error(error, job.name, job.videos[0]), "failed")
     except RankFailed as error:
-        return error.failed
+        return error.failure
 
 
 def _check(job: TargetJob) -> None:
-    """Raise RecipeInvalid where the batch cannot be shared out, and what is wrong with films that have no poses yet.
+    """Raise RecipeInvalid if the batch cannot be split over the workers, or an error of videos that have no poses.
 
-    Their poses could not be found, for they may be no films: Ray Train takes half a minute of a core to begin.
+    Pose extraction failed for these, perhaps because they are not videos; Ray Train would take 30 s of a core to start.
     """
-    training, workers = job.recipe.training, job.need.workers
+    training, workers = job.recipe.training, job.resources.workers
     shares = math.lcm(*range(1, workers + 1)) if job.recipe.distributed.elastic else workers
     if training.batch_pairs % (training.accumulate * shares):
         expected = f"a multiple of accumulate x workers, {training.accumulate} x {shares}"
         raise RecipeInvalid(
-            "training.batch_pairs cannot be shared out", file=job.name, expected=expected, got=str(training.batch_pairs)
+            "training.batch_pairs cannot be split over the workers",
+            file=job.name,
+            expected=expected,
+            got=str(training.batch_pairs),
         )
     if not job.poses:
-        open_footage([fetched_now(uri, job.recipe.extraction.cache_gb) for uri in job.videos], job.recipe.video)
+        open_videos([fetch_current(uri, job.recipe.extraction.cache_gb) for uri in job.videos], job.recipe.video)
 
 
-def _run(job: TargetJob, key: str, tell: ActorHandle | None) -> None:
-    """Have Ray Train train it, to the end. Raises RankFailed."""
-    Ray().hand_on("train_health_check_interval_s", "train_enable_preemption_watcher")
-    need, before = job.need, _nodes()
-    elastic = job.recipe.distributed.elastic and not job.plain
-    path, files = arrow_filesystem(job.place(key))
+def _run(job: TargetJob, key: str, progress_queue: ActorHandle | None) -> None:
+    """Run Ray Train to the end and remove its checkpoints. Raises RankFailed."""
+    RaySettings().export_defaults("train_health_check_interval_s", "train_enable_preemption_watcher")
+    resources, nodes_before = job.resources, _nodes()
+    elastic = job.recipe.distributed.elastic and not job.single_process
+    path, files = arrow_filesystem(job.training_uri(key))
     workers = ScalingConfig(
-        num_workers=(1, need.workers) if elastic else need.workers,
-        use_gpu=need.gpus > 0,
+        num_workers=(1, resources.workers) if elastic else resources.workers,
+        use_gpu=resources.gpus > 0,
         label_selector=[{NODE_ID_LABEL_KEY: node} for node in job.nodes] if job.nodes and not elastic else None,
-        resources_per_worker={"CPU": need.cpus, **({"GPU": need.gpus} if need.gpus else {})},
+        resources_per_worker={"CPU": resources.cpus, **({"GPU": resources.gpus} if resources.gpus else {})},
     )
     run = RunConfig(
         name=job.checkpoints,
         storage_path=path,
         storage_filesystem=files,
-        failure_config=FailureConfig(max_failures=MAX_LOSSES, controller_failure_limit=MAX_WAITS),
+        failure_config=FailureConfig(max_failures=MAX_WORKER_LOSSES, controller_failure_limit=MAX_PLACEMENT_WAITS),
         checkpoint_config=CheckpointConfig(num_to_keep=1),
-        callbacks=[_Stop()],
-        # Ray leaves all of a node's GPUs to who has asked for none.
-        worker_runtime_env={} if need.gpus else {"env_vars": {"CUDA_VISIBLE_DEVICES": ""}},
+        callbacks=[_StopOnRankFailure()],
+        # Ray lets a worker that asked for no GPU see all GPUs of its node.
+        worker_runtime_env={} if resources.gpus else {"env_vars": {"CUDA_VISIBLE_DEVICES": ""}},
         logging_config=LoggingConfig(log_level="WARNING"),
     )
-    config = {"job": job, "key": key, "tell": tell, "ids": logs.ids()}
-    torch_config = TorchConfig(timeout_s=RANKS_WAIT_S)
+    config = {"job": job, "key": key, "progress_queue": progress_queue, "ids": logs.ids()}
+    torch_config = TorchConfig(timeout_s=COLLECTIVE_TIMEOUT_S)
     try:
         TorchTrainer(
             train_rank, train_loop_config=config, scaling_config=workers, run_config=run, torch_config=torch_config
         ).fit()
     except (TrainingFailedError, RayError) as error:
-        raise RankFailed(_failed(error, job, lost=bool(before - _nodes()))) from error
+        raise RankFailed(_failed(error, job, lost=bool(nodes_before - _nodes()))) from error
     files.delete_dir(f"{path}/{job.checkpoints}")
 
 
-def _failed(error: Exception, job: TargetJob, *, lost: bool) -> Failed:
-    """The first real cause of what Ray Train wraps; `lost`: whether a node went meanwhile."""
+def _failed(error: Exception, job: TargetJob, *, lost: bool) -> TrainingFailure:
+    """Failure that Ray Train's exception wraps; `lost`: whether a node was lost meanwhile."""
     inner = getattr(error, "controller_failure", error)
     if isinstance(inner, RankFailed):
-        return inner.failed
-    told = [*getattr(error, "worker_failures", {}).values()] or [inner]
-    got = "; ".join(dict.fromkeys((str(e).strip().splitlines() or [type(e).__name__])[-1] for e in told))
-    fault = WorkerLost("training lost its workers", file=job.name, expected=f"{MAX_LOSSES} losses at most", got=got)
-    return Failed(Fault.of(fault, job.name, job.videos[0]), "node lost" if lost else "failed")
+        return inner.failure
+    causes = [*getattr(error, "worker_failures", {}).values()] or [inner]
+    got = "; ".join(dict.fromkeys((str(e).strip().splitlines() or [type(e).__name__])[-1] for e in causes))
+    failure = WorkerLost(
+        "training lost its workers", file=job.name, expected=f"{MAX_WORKER_LOSSES} losses at most", got=got
+    )
+    return TrainingFailure(ErrorRecord.from_error(failure, job.name, job.videos[0]), "node lost" if lost else "failed")
 
 
 def _nodes() -> set[str]:

@@ -1,4 +1,4 @@
-"""What each worker of a training does: one rank of training.loop, with what its node holds of the target."""
+"""A training worker: one rank of training.loop, on its node's copy of the target."""
 
 from __future__ import annotations
 
@@ -20,104 +20,104 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
 from cluster.core import logs
-from cluster.core.error_records import Fault, OutOfMemory, Unexpected
-from cluster.storage.base import StorageMissing, open_storage, split_uri
-from cluster.storage.download_cache import cache_folder, fetched, held, sweep
-from cluster.training.placement import Need
-from cluster.training.reporting import REPORT, ReportedCheckpoints, Reporter, StepCounter, publish, redraw
-from cluster.training.target import Failed, TargetJob
+from cluster.core.error_records import ErrorRecord, OutOfMemory, Unexpected
+from cluster.storage.base import StorageMissing
+from cluster.storage.download_cache import cache_folder, fetch_cached, pinned, sweep
+from cluster.storage.open import open_storage, split_uri
+from cluster.training.placement import ResourceRequest
+from cluster.training.reporting import REPORT, RayCheckpoints, Reporter, StepCounter, publish_result, redraw_samples
+from cluster.training.target import TargetJob, TrainingFailure
 from dancedist.bundle.bundle import Bundle, load_bundle, record_metrics
+from dancedist.data.target import Target, background_of, load_target
 from dancedist.errors import DancedistError
-from dancedist.evaluation.evaluation import DANCER, LPIPS_WEIGHTS, held_out_report, look_over
+from dancedist.evaluation.held_out import held_out_report
+from dancedist.evaluation.measure import LPIPS_WEIGHTS
+from dancedist.evaluation.renditions import DANCER
 from dancedist.evaluation.report import means, write_report
-from dancedist.files import only_one, published
+from dancedist.evaluation.settling import measure_settling
+from dancedist.files import atomic_write, file_lock
 from dancedist.pose.sequence import read_poses
 from dancedist.training.engine import MakeEngine, Ranks, TorchEngine
 from dancedist.training.loop import Trainer
-from dancedist.training.target import (
-    Target,
-    empty_stage,
-    first_weights,
-    leave_bundle,
-    load_target,
-    target_fingerprint,
-    training_fingerprint,
-)
+from dancedist.training.target import initial_weights, target_fingerprint, training_fingerprint, write_bundle
 from dancedist.weights import ensure
 
 log = logging.getLogger("dancedist")
 
 
 class RankFailed(Exception):
-    """Raised for what would only happen again: `failed` says what it was."""
+    """A failure that would repeat on a retry; `failure` describes it."""
 
-    def __init__(self, failed: Failed) -> None:
-        super().__init__(failed)
-        self.failed = failed
+    def __init__(self, failure: TrainingFailure) -> None:
+        super().__init__(failure)
+        self.failure = failure
 
 
 def train_rank(config: dict[str, Any]) -> None:
-    """Train `job` as one of its ranks; rank 0 leaves the bundle in its place. Raises RankFailed."""
+    """Train config["job"] as one of its ranks; rank 0 uploads the bundle. Raises RankFailed."""
     job: TargetJob = config["job"]
-    logs.begin()
+    logs.configure()
     with logs.bound(**config["ids"], rank=ray.train.get_context().get_world_rank()):
         try:
-            _train(job, config["key"], config["tell"])
+            _train(job, config["key"], config["progress_queue"])
         except Exception as error:
-            failed = _own_failure(error, job)
-            if failed is None:
+            failure = _own_failure(error, job)
+            if failure is None:
                 raise
-            raise RankFailed(failed) from error
+            raise RankFailed(failure) from error
 
 
-def _own_failure(error: Exception, job: TargetJob) -> Failed | None:
-    """What it is that happens again wherever it is tried; None for what a lost worker or a lost line does to others."""
+def _own_failure(error: Exception, job: TargetJob) -> TrainingFailure | None:
+    """Failure that would repeat anywhere; None for an error that a lost worker or connection caused in this rank."""
     name, uri = job.name, job.videos[0]
     if isinstance(error, DancedistError):
-        return Failed(Fault.of(error, name, uri), "failed")
+        return TrainingFailure(ErrorRecord.from_error(error, name, uri), "failed")
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error):
-        told = str(error).splitlines()[0] if str(error) else "no memory"
-        return Failed(
-            Fault.of(OutOfMemory("training needs more memory", file=uri, got=told), name, uri), "out of memory"
+        reason = str(error).splitlines()[0] if str(error) else "no memory"
+        return TrainingFailure(
+            ErrorRecord.from_error(OutOfMemory("training needs more memory", file=uri, got=reason), name, uri),
+            "out of memory",
         )
-    # Gloo and NCCL say RuntimeError of a peer that is gone.
+    # Gloo and NCCL raise RuntimeError when a peer is gone.
     if isinstance(error, RuntimeError | OSError | RayError):
         return None
     bug = Unexpected("training failed", file=uri, got=f"{type(error).__name__}: {error}")
-    return Failed(Fault.of(bug, name, uri), "failed")
+    return TrainingFailure(ErrorRecord.from_error(bug, name, uri), "failed")
 
 
-def _train(job: TargetJob, key: str, tell: ActorHandle | None) -> None:
-    _keep_to(job.need)
+def _train(job: TargetJob, key: str, progress_queue: ActorHandle | None) -> None:
+    _limit_resources(job.resources)
     work = cache_folder("targets") / f"{job.name}-{key}"
     sweep(work.parent)
-    with held(work):
-        _train_in(work, job, key, tell)
+    with pinned(work):
+        _train_in_folder(work, job, key, progress_queue)
 
 
-def _train_in(work: Path, job: TargetJob, key: str, tell: ActorHandle | None) -> None:
-    """The same, in a folder of this node that its ranks share."""
+def _train_in_folder(work: Path, job: TargetJob, key: str, progress_queue: ActorHandle | None) -> None:
+    """Train in a folder of this node that its ranks share."""
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
-    target, backdrop, first = _load(job, work)
+    target, background, first = _load_target(job, work)
     fingerprint = training_fingerprint(target, job.recipe, first)
     folder = work / f"rank-{rank}"
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoints = ReportedCheckpoints(folder)
+    checkpoints = RayCheckpoints(folder)
     trainer = Trainer(
         target.data,
         job.recipe,
         folder,
         target_fingerprint(target, first),
-        backdrop,
+        background,
         engine=_engine(job, world),
-        ranks=Ranks(rank, world, _mean) if world > 1 else Ranks(),
+        ranks=Ranks(rank, world, _all_reduce_mean) if world > 1 else Ranks(),
         checkpoints=checkpoints,
-        first=first_weights(first, job.recipe),
+        initial=initial_weights(first, job.recipe),
     )
-    log.info("%s: rank %d of %d begins at step %d of %d", job.name, rank, world, trainer.step, trainer.steps)
-    here = (ray.util.get_node_ip_address(), os.getpid())
-    reporter = Reporter(trainer, job.name, tuple(_of_all(here, world)), tell if rank == 0 else None)
+    log.info("%s: rank %d of %d starts at step %d of %d", job.name, rank, world, trainer.step, trainer.steps)
+    own_process = (ray.util.get_node_ip_address(), os.getpid())
+    reporter = Reporter(
+        trainer, job.name, tuple(_all_gather(own_process, world)), progress_queue if rank == 0 else None
+    )
     counter = StepCounter(trainer, checkpoints)
 
     def advance(steps: int) -> None:
@@ -128,62 +128,65 @@ def _train_in(work: Path, job: TargetJob, key: str, tell: ActorHandle | None) ->
     try:
         trainer.run(advance)
     finally:
-        reporter.tell()
-    peaks = _of_all(_peaks(), world)
+        reporter.report()
+    peaks = _all_gather(_peak_memory(), world)
     if rank == 0:
-        redraw(trainer)
-        bundle = leave_bundle(target, trainer, job.name, fingerprint, folder / "dancer")
-        look_over(folder / "dancer", bundle, target)
+        redraw_samples(trainer)
+        bundle = write_bundle(target, trainer, job.name, fingerprint, folder / "dancer")
+        measure_settling(folder / "dancer", bundle, target)
         report = held_out_report(bundle, target)
         record_metrics(folder / "dancer", {"held-out block": means(report)})
         write_report(report, folder / REPORT)
-        publish(job, key, trainer, world, peaks, means(report)[DANCER])
+        publish_result(job, key, trainer, world, peaks, means(report)[DANCER])
     if world > 1:
         dist.barrier()
     if context.get_local_rank() == 0:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _keep_to(need: Need) -> None:
-    """Use no more than was asked for."""
-    threads = max(1, int(need.cpus))
+def _limit_resources(resources: ResourceRequest) -> None:
+    """Limit threads and GPU memory of this process to the requested resources."""
+    threads = max(1, int(resources.cpus))
     torch.set_num_threads(threads)
     cv2.setNumThreads(threads)
-    if torch.cuda.is_available() and 0 < need.gpus < 1:
-        torch.cuda.set_per_process_memory_fraction(need.gpus)
+    if torch.cuda.is_available() and 0 < resources.gpus < 1:
+        torch.cuda.set_per_process_memory_fraction(resources.gpus)
 
 
-def _load(job: TargetJob, work: Path) -> tuple[Target, NDArray[np.uint8] | None, Bundle | None]:
-    """The target as this node holds it, its empty stage, the bundle to begin with: the first rank here makes them."""
+def _load_target(job: TargetJob, work: Path) -> tuple[Target, NDArray[np.uint8] | None, Bundle | None]:
+    """Load the target, its background (uint8 RGB (H, W, 3)) and the bundle for a warm start.
+
+    The node's first rank prepares them, the others read its files.
+    """
     recipe = job.recipe
-    # Told now, not when all is trained.
+    # Fail now rather than after the training.
     ensure(LPIPS_WEIGHTS)
-    with only_one(work / ".lock"):
-        # Several may have one name.
-        videos, given = (
-            [local(uri, work / kind / str(i), recipe.extraction.cache_gb) for i, uri in enumerate(uris)]
+    with file_lock(work / ".lock"):
+        # Files of different folders may have the same name.
+        videos, pose_files = (
+            [fetch_named(uri, work / kind / str(i), recipe.extraction.cache_gb) for i, uri in enumerate(uris)]
             for kind, uris in (("videos", job.videos), ("given", job.poses))
         )
-        found = [read_poses(path) for path in given]
-        target = load_target(videos, recipe, work, poses_of=found)
-        kept = work / "stage.npy"
-        if not kept.exists() and (stage := empty_stage(target, recipe)) is not None:
-            with published(kept) as partial:
-                np.save(partial, stage)
-        first = None if job.first is None else _bundle(job.first, work / "first")
-    return target, np.load(kept) if recipe.generator.backdrop else None, first
+        poses = [read_poses(path) for path in pose_files]
+        target = load_target(videos, recipe, work, poses_of=poses)
+        background_file = work / "stage.npy"
+        if not background_file.exists() and (background := background_of(target, recipe)) is not None:
+            with atomic_write(background_file) as partial:
+                np.save(partial, background)
+        first = None if job.first is None else _fetch_bundle(job.first, work / "first")
+    return target, np.load(background_file) if recipe.generator.background else None, first
 
 
-def local(uri: str, folder: Path, cache_gb: float) -> Path:
-    """A file of this node with the content of `uri`, and its name: in `folder` where it has to be fetched.
+def fetch_named(uri: str, folder: Path, cache_gb: float) -> Path:
+    """Return a local file with the content and the name of `uri`; a remote file is linked into `folder`.
 
-    There it stays while it is trained on, whatever is fetched for others.
+    The link keeps the content while the training uses it, even if the download cache evicts the file.
     """
     store, name = split_uri(uri)
     entry = open_storage(store).stat(name)
     if entry is None:
         raise StorageMissing("is not there", file=uri)
-    path = fetched(uri, entry.size_bytes, entry.etag, cache_gb)
+    path = fetch_cached(uri, entry.size_bytes, entry.etag, cache_gb)
     if path.name == name:
         return path
     folder.mkdir(parents=True, exist_ok=True)
@@ -194,7 +197,7 @@ def local(uri: str, folder: Path, cache_gb: float) -> Path:
     return own
 
 
-def _bundle(uri: str, folder: Path) -> Bundle:
+def _fetch_bundle(uri: str, folder: Path) -> Bundle:
     store = open_storage(uri)
     for entry in store.list():
         store.download(entry.name, folder / entry.name)
@@ -202,31 +205,31 @@ def _bundle(uri: str, folder: Path) -> Bundle:
 
 
 def _engine(job: TargetJob, world: int) -> MakeEngine:
-    if job.plain:
+    if job.single_process:
         return TorchEngine
-    # Seconds of imports.
+    # Importing DeepSpeed takes seconds.
     from cluster.training.deepspeed_engine import deepspeed_engine
 
     return deepspeed_engine(job.recipe.distributed.zero_stage, job.recipe.training.batch_pairs // world)
 
 
-def _mean(losses: dict[str, float]) -> dict[str, float]:
+def _all_reduce_mean(losses: dict[str, float]) -> dict[str, float]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     values = torch.tensor([*losses.values()], dtype=torch.float64, device=device)
     dist.all_reduce(values)
     return dict(zip(losses, (values / dist.get_world_size()).tolist(), strict=True))
 
 
-def _of_all(mine: Any, world: int) -> list[Any]:
-    """What each rank has, in their order."""
+def _all_gather(own: Any, world: int) -> list[Any]:
+    """Values of all ranks, in rank order."""
     if world == 1:
-        return [mine]
-    every: list[Any] = [None] * world
-    dist.all_gather_object(every, mine)
-    return every
+        return [own]
+    values: list[Any] = [None] * world
+    dist.all_gather_object(values, own)
+    return values
 
 
-def _peaks() -> tuple[int, int]:
-    """Bytes that this process held at most, of the machine's memory and of its GPU's."""
+def _peak_memory() -> tuple[int, int]:
+    """Peak memory of this process in bytes: (main memory, GPU memory)."""
     gpu_bytes = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, gpu_bytes

@@ -1,4 +1,4 @@
-"""Marks on synthetic video."""
+"""Marks on synthetic video: container metadata and a C2PA signature."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from dancedist import __version__
-from dancedist.bundle.bundle import Dancer
+from dancedist.bundle.record import Dancer
 from dancedist.errors import DancedistError
 
-# IPTC's word for what a trained model made.
+# IPTC's digital source type for media made by a trained model.
 _SYNTHETIC = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 
 
 class SigningFailed(DancedistError):
-    """A film that could not be signed with this key."""
+    """A video could not be signed with this key."""
 
     slug = "signing-failed"
 
@@ -31,7 +31,7 @@ class SigningKey:
 
 
 def film_metadata(dancer: Dancer) -> dict[str, str]:
-    """What every rendered film carries in its container: that it is synthetic, and what made it."""
+    """Container metadata of a rendered video: that it is synthetic, and which dancer rendered it."""
     return {
         "title": f"{dancer.name} (synthetic)",
         "comment": "Synthetic media: rendered by dancedist, not filmed.",
@@ -40,9 +40,9 @@ def film_metadata(dancer: Dancer) -> dict[str, str]:
 
 
 def sign_film(film: Path, dancer: Dancer, key: SigningKey) -> None:
-    """Put a C2PA manifest into an MP4, in place: that a trained model made it. Raises SigningFailed.
+    """Sign an MP4 in place with a C2PA manifest that declares it as made by a trained model.
 
-    Needs the package c2pa-python.
+    Requires the package c2pa-python. Raises SigningFailed.
     """
     import c2pa
 

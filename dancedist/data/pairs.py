@@ -7,38 +7,40 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from dancedist.data.crops import View
 from dancedist.data.frame_cache import MappedRows
 from dancedist.data.split import Split
+from dancedist.data.tensors import to_tensor
 from dancedist.errors import Notice
 from dancedist.pose.sequence import PoseSequence
-from dancedist.recipe import FigureRecipe
-from dancedist.skeleton.crop import cut, face_figure
+from dancedist.recipe.schema import FigureRecipe
+from dancedist.skeleton.crop import face_figure
 from dancedist.skeleton.draw import draw_figure
-from dancedist.skeleton.face import Box
-from dancedist.video.letterbox import Fit
+from dancedist.video.letterbox import Letterbox
 
 
 @dataclass(frozen=True, eq=False)
 class TargetData:
     """A target's pictures and poses at the network's size, or at half of it.
 
-    `pictures` uint8 (N, h, w, 3), by row, of the size that `fit` tells; `half` says that all is seen at half
-    of that. `rows` (T,) are the frames' places in it, -1 where one was not kept; None: every frame is at its own.
-    `poses` in pixels of the picture as it is seen; `usable` (T,) says which frames are kept and have a dancer.
-    `faces` uint8 (N, S, S, 3), by row, are cut from the frames as they were filmed; `face_boxes` float32 (T, 4)
-    are where they lie in the picture as it is seen, px, NaN where there is none. None where no faces were asked for.
-    `cuts` are frames at which another video begins; `key` says what decided on the frames that are kept.
+    `pictures` uint8 RGB (N, h, w, 3): the cached frames at the size of `letterbox`.
+    `rows` int64 (T,): row of each frame in `pictures` and `faces`, -1 if it is not cached; None: row t is frame t.
+    `half`: pictures are returned at half their stored size.
+    `poses`: in px of the pictures as they are returned.
+    `usable` bool (T,): frames that are cached and show the dancer.
+    `faces` uint8 RGB (N, S, S, 3): face crops of the original frames. `face_boxes` float32 (T, 4): their boxes in px
+    of the pictures as they are returned, NaN where there is none. Both are None if no faces were prepared.
+    `cuts`: frames at which another video begins.
+    `key`: key of the frame cache.
     """
 
     pictures: NDArray[np.uint8] | MappedRows
     poses: PoseSequence
     usable: NDArray[np.bool_]
-    fit: Fit
+    letterbox: Letterbox
     split: Split
     figure: FigureRecipe
     half: bool = False
@@ -51,13 +53,13 @@ class TargetData:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(width, height) px of the pictures as they are seen."""
+        """(width, height) px of the pictures as they are returned."""
         return self.poses.size
 
     def halved(self) -> TargetData:
-        """The same pairs at half the size, from the same cache: what the global generator learns before a local one.
+        """The same pairs at half the size, from the same cache: training data of the global stage before a local one.
 
-        A pixel is the mean of 2x2; figures are drawn at the smaller size, not resampled.
+        A pixel is the mean of 2x2; skeletons are drawn at the smaller size, not resampled.
         """
         width, height = self.size
         assert not self.half and width % 2 == height % 2 == 0, (self.half, self.size)
@@ -66,101 +68,86 @@ class TargetData:
         return replace(self, poses=poses, half=True, face_boxes=boxes)
 
     def picture(self, t: int) -> NDArray[np.uint8]:
-        """uint8 (h, w, 3) of a usable frame."""
-        return self._seen(np.asarray(self.pictures[self._row(t)], np.uint8))
+        """Picture of a usable frame, uint8 RGB (h, w, 3)."""
+        return self._at_size(np.asarray(self.pictures[self._row(t)], np.uint8))
 
-    def stage_picture(self, stage: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The empty stage in the film's size, uint8 (H, W, 3), as the pictures are seen: (h, w, 3)."""
-        return self._seen(self.fit.to_picture(stage))
+    def background_picture(self, background: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The background at the size of the pictures: uint8 RGB (H, W, 3) of the video's size -> (h, w, 3)."""
+        return self._at_size(self.letterbox.to_picture(background))
 
     def _row(self, t: int) -> int:
         row = t if self.rows is None else int(self.rows[t])
-        assert row >= 0, f"frame {t} was not kept"
+        assert row >= 0, f"frame {t} is not in the cache"
         return row
 
-    def _seen(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def _at_size(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return halved_picture(picture) if self.half else picture
 
     def figure_of(self, t: int, view: View) -> NDArray[np.uint8]:
-        """(h, w, 3) stick figure of a frame, drawn as the view has it: turned, not resampled."""
+        """Skeleton of a frame through a view, uint8 RGB (h, w, 3): drawn rotated, not resampled."""
         poses = self.poses
         xy = view.points(poses.xy[t])
         return draw_figure(xy, poses.score[t], poses.topology, self.size, self.figure, view.window)
 
     def face(self, t: int) -> NDArray[np.uint8]:
-        """uint8 (S, S, 3) the face of a frame that has one."""
-        assert self.faces is not None, "no faces were asked for"
+        """Face crop of a frame that has a face, uint8 RGB (S, S, 3)."""
+        assert self.faces is not None, "no faces were prepared"
         return np.asarray(self.faces[self._row(t)], np.uint8)
 
     def face_figure(self, t: int) -> NDArray[np.uint8]:
-        """uint8 (S, S, 3) what the stick figure is at the face, drawn at the face's own scale."""
-        assert self.faces is not None and self.face_boxes is not None, "no faces were asked for"
+        """Skeleton in the face crop of a frame, drawn at the scale of the crop: uint8 RGB (S, S, 3)."""
+        assert self.faces is not None and self.face_boxes is not None, "no faces were prepared"
         x0, y0, x1, y1 = self.face_boxes[t].tolist()
         box, size_px, poses = (x0, y0, x1, y1), self.faces.shape[1], self.poses
         return face_figure(poses.xy[t], poses.score[t], poses.topology, box, self.size, size_px, self.figure)
 
     @property
     def face_seen(self) -> NDArray[np.bool_]:
-        """(T,) whether there is a face."""
-        assert self.face_boxes is not None, "no faces were asked for"
+        """Usable frames in which the face is visible, bool (T,)."""
+        assert self.face_boxes is not None, "no faces were prepared"
         return np.isfinite(self.face_boxes).all(axis=1) & self.usable
 
     def face_pairs(self, block: range) -> NDArray[np.int64]:
-        """(N,) every t of `pairs` whose frame t has a face."""
+        """Frame indices t of the `pairs` whose frame t has a face, int64 (N,)."""
         t = self.pairs(block)
         return t[self.face_seen[t]]
 
     def pairs(self, block: range) -> NDArray[np.int64]:
-        """(N,) every t of the block whose frames t-1 and t are both usable, and of one video."""
-        return paired(self.usable, block, self.cuts)
+        """Frame indices t of the block such that t-1 and t are usable and of one video, int64 (N,)."""
+        return usable_pairs(self.usable, block, self.cuts)
 
     def train_frames(self) -> NDArray[np.int64]:
-        """(N,) the training block's frames that have a dancer, in the film if not all in the cache."""
+        """Indices of the training block's frames that show the dancer, cached or not: int64 (N,)."""
         block = self.split.train
         return np.flatnonzero(self.poses.present[block.start : block.stop]) + block.start
 
     def batch(self, t: NDArray[np.int64], views: Sequence[View]) -> tuple[Tensor, Tensor]:
-        """Pairs ending at frames `t`, each through its view -> figures and pictures, float32 (B, 2, 3, h, w), [-1, 1].
+        """Skeletons and pictures of pairs, each through its view: float32 (B, 2, 3, h, w) in [-1, 1].
 
-        The views are of one size.
+        `t` int64 (B,) are the pairs' last frames. The views must be of one size.
         """
-        seen = [(i, view) for last, view in zip(t.tolist(), views, strict=True) for i in (last - 1, last)]
-        figures = to_tensor(np.stack([self.figure_of(i, view) for i, view in seen]))
-        pictures = to_tensor(np.stack([view.look(self.picture(i)) for i, view in seen]))
+        frames = [(i, view) for last, view in zip(t.tolist(), views, strict=True) for i in (last - 1, last)]
+        figures = to_tensor(np.stack([self.figure_of(i, view) for i, view in frames]))
+        pictures = to_tensor(np.stack([view.crop(self.picture(i)) for i, view in frames]))
         shape = (len(t), 2, *figures.shape[1:])
         return figures.reshape(shape), pictures.reshape(shape)
 
 
 def halved_picture(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """uint8 (2h, 2w, 3) -> (h, w, 3): every pixel the mean of 2x2, rounded."""
+    """uint8 RGB (2h, 2w, 3) -> (h, w, 3): every pixel is the rounded mean of 2x2."""
     height, width = picture.shape[:2]
     return np.asarray(cv2.resize(picture, (width // 2, height // 2), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def halved_points(xy: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Px of a picture -> px of the picture of half the size. Pixel centres are at whole numbers."""
+    """Coordinates, float32 (..., 2) px, in the picture of half the size. Pixel centres are at whole numbers."""
     return np.asarray((xy + 0.5) / 2 - 0.5, np.float32)
 
 
-def to_tensor(pictures: NDArray[np.uint8]) -> Tensor:
-    """uint8 (N, H, W, 3) -> float32 (N, 3, H, W) in [-1, 1]."""
-    return (
-        torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0).contiguous()
-    )
+def usable_pairs(usable: NDArray[np.bool_], block: range, cuts: Sequence[int] = ()) -> NDArray[np.int64]:
+    """Frame indices t of the block such that t-1 and t are usable and of one video, int64 (N,).
 
-
-def detail_crops(detail: NDArray[np.float32], boxes: Sequence[Box], pixels: int) -> Tensor:
-    """Squares of a stage's detail (H, W, 3), as differences on [-1, 1]: float32 (N, 3, S, S); boxes in its px."""
-    return torch.from_numpy(np.stack([cut(detail, box, pixels) for box in boxes])).permute(0, 3, 1, 2) / 127.5
-
-
-def to_pictures(x_N3HW: Tensor) -> NDArray[np.uint8]:
-    """float (N, 3, H, W) in [-1, 1] -> uint8 (N, H, W, 3)."""
-    scaled = x_N3HW.detach().float().clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
-    return np.asarray(scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy(), np.uint8)
-
-
-def paired(usable: NDArray[np.bool_], block: range, cuts: Sequence[int] = ()) -> NDArray[np.int64]:
-    """(N,) every t of the block whose frames t-1 and t are both usable, and of one video: at a cut another begins."""
+    `usable` is bool (T,); another video begins at each of `cuts`.
+    """
     t = np.arange(block.start + 1, block.stop)
     return t[usable[t] & usable[t - 1] & ~np.isin(t, cuts)]

@@ -1,11 +1,11 @@
-"""A film's blocks: what is trained on, what is looked at meanwhile, what is measured."""
+"""Blocks of a video: for training, for samples during training, and for the final test."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
 
-from dancedist.recipe import DataRecipe
+from dancedist.recipe.schema import DataRecipe
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,9 @@ class Split:
 
 
 def split_by_time(frames: int, fps: Fraction, recipe: DataRecipe) -> Split:
-    """Train first, then validation, then test at the end; `gap_s` is left out before each of the latter two.
+    """Split a video into training, validation and test block, in this order, with a gap of `gap_s` before each.
 
-    In a film so short that the gaps would eat it, a gap is a twentieth of it.
+    In a short video a gap is at most a twentieth of the frames.
     """
     gap = round(min(recipe.gap_s * float(fps), frames / 20))
     test = range(frames - max(2, round(frames * recipe.test_fraction)), frames)

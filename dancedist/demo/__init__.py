@@ -1,4 +1,4 @@
-"""The whole way for one target and one source, measured: what `dancedist demo` does."""
+"""`dancedist demo`: extract poses, train, render and measure for one target and one source."""
 
 from dancedist.demo.outcome import Outcome
 from dancedist.demo.run import run_demo

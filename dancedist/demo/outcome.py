@@ -1,4 +1,4 @@
-"""What a demo made and measured, as `report.json` keeps it."""
+"""The results of a demo, as `report.json` stores them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from typing import Any
 
 from dancedist.errors import Notice
 from dancedist.evaluation.report import Report, where_it_loses
-from dancedist.files import published
+from dancedist.files import atomic_write
 
 
 @dataclass
 class Outcome:
-    """Frames of the film, (width, height) px; `files` by what they show, `reports` by what was danced."""
+    """Files and measurements of a demo.
+
+    `frames`, `size`: of the rendered film, (width, height) px. `files`: by content. `reports`: by dance, such as
+    "transfer". `joint_error_torsos`: by video, in torso lengths. `seconds`: by step. `key`: fingerprint of the inputs.
+    """
 
     key: str
     frames: int
@@ -27,22 +31,22 @@ class Outcome:
     peak_memory_gb: float = 0.0
 
     def note(self, *notices: Notice) -> None:
-        """Add what degraded."""
+        """Add notices."""
         self.notices += [str(notice) for notice in notices]
 
     def write(self, path: Path, method: str) -> None:
-        """JSON, whole or not at all; `method` is the one whose losses to the others are listed."""
+        """Write JSON, atomically, with the metrics in which other methods beat `method`."""
         plain: dict[str, Any] = self.__dict__ | {
             "files": {name: str(file) for name, file in self.files.items()},
             "reports": {danced: report.to_dict() for danced, report in self.reports.items()},
             "where_it_loses": {danced: where_it_loses(report, method) for danced, report in self.reports.items()},
         }
-        with published(path) as partial:
+        with atomic_write(path) as partial:
             partial.write_text(json.dumps(plain, indent=2, allow_nan=False) + "\n")
 
 
 def read_outcome(path: Path, key: str) -> Outcome | None:
-    """What an earlier run left under the same key, if all its files are still there."""
+    """Read the outcome of an earlier run with the same key; None if there is none or one of its files is gone."""
     try:
         plain = json.loads(path.read_text())
     except (FileNotFoundError, json.JSONDecodeError):
@@ -53,5 +57,5 @@ def read_outcome(path: Path, key: str) -> Outcome | None:
     files = {name: Path(file) for name, file in plain.pop("files").items()}
     reports = {danced: Report.from_dict(report) for danced, report in plain.pop("reports").items()}
     size = plain.pop("size")
-    done = Outcome(key=key, size=(size[0], size[1]), files=files, reports=reports, **plain)
-    return done if all(file.exists() for file in files.values()) else None
+    outcome = Outcome(key=key, size=(size[0], size[1]), files=files, reports=reports, **plain)
+    return outcome if all(file.exists() for file in files.values()) else None

@@ -1,4 +1,4 @@
-"""The paper's tables 1-4 for several recipes, seed by seed, beside the nearest frame: Markdown, JSON and a plot."""
+"""The ablation study: the paper's tables 1-4 for several recipes and seeds, as Markdown, JSON and a plot."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from dancedist.evaluation.report import METRICS, Report
-from dancedist.files import published
+from dancedist.files import atomic_write
 
-# The paper's tables (v1), then what it does not measure.
+# The paper's tables (v1), then metrics that the paper does not have.
 TABLES = {
     "Table 1: body": ("body_ssim", "body_lpips"),
     "Table 2: face": ("face_ssim", "face_lpips"),
@@ -24,21 +24,24 @@ TABLES = {
     "Motion": ("tof_px", "tlp", "warping_error"),
 }
 KEYS = tuple(key for keys in TABLES.values() for key in keys)
-# row of the table -> seed -> metric -> mean over the held-out frames.
+# Row of the table -> seed -> metric -> mean over the held-out frames.
 Values = Mapping[str, Mapping[int, Mapping[str, float]]]
 
 
 def values_of(reports: Mapping[str, Mapping[int, Report]], method: str, baseline: str) -> dict[str, Any]:
-    """Means of `method` by row and seed; the baseline, which no training changes, is a row with the first seed."""
+    """Collect the means of `method` from reports by row and seed.
+
+    The first row is the baseline, with the first seed only: training does not change it.
+    """
     rows = {row: {seed: _means(report, method) for seed, report in seeds.items()} for row, seeds in reports.items()}
     seed, first = next(iter(next(iter(reports.values())).items()))
     return {baseline: {seed: _means(first, baseline)}, **rows}
 
 
 def gains(values: Values, key: str) -> dict[str, dict[int, float]]:
-    """Of each row but the first two how much better than the row above it is, seed by seed (positive is better).
+    """Improvement of each row over the row above it, seed by seed (positive is better).
 
-    The first row is the baseline, the second what the others build on.
+    The first two rows have none: the first is the baseline, the second the recipe that the others build on.
     """
     sign = 1 if METRICS[key].better == "higher" else -1
     rows = [*values][1:]
@@ -49,12 +52,12 @@ def gains(values: Values, key: str) -> dict[str, dict[int, float]]:
 
 
 def to_markdown(values: Values, about: str) -> str:
-    """All tables, means over the seeds and their standard deviation, and the sign of every seed's gain."""
+    """Format all tables: mean and standard deviation over the seeds, and the sign of every seed's gain."""
     lines = [about, ""]
     for title, keys in TABLES.items():
         heads = [f"{METRICS[k].over} {METRICS[k].title} {'↑' if METRICS[k].better == 'higher' else '↓'}" for k in keys]
         lines += [f"**{title}**", "", f"| | {' | '.join(heads)} |", "|---" * (len(keys) + 1) + "|"]
-        lines += [f"| {row} | {' | '.join(_told(seeds, k) for k in keys)} |" for row, seeds in values.items()]
+        lines += [f"| {row} | {' | '.join(_cell(seeds, k) for k in keys)} |" for row, seeds in values.items()]
         lines.append("")
     lines += ["**Against the row above, seed by seed** (+ is better)", ""]
     lines += ["| | " + " | ".join(METRICS[k].name for k in KEYS) + " |", "|---" * (len(KEYS) + 1) + "|"]
@@ -64,35 +67,35 @@ def to_markdown(values: Values, about: str) -> str:
 
 
 def write_ablation(values: Values, about: str, folder: Path) -> None:
-    """ablation.md, ablation.json and ablation.png in a folder, each whole or not at all."""
+    """Write ablation.md, ablation.json and ablation.png into a folder, each atomically."""
     plain = {
         "about": about,
-        "rows": {row: {str(seed): dict(each) for seed, each in seeds.items()} for row, seeds in values.items()},
+        "rows": {row: {str(seed): dict(means) for seed, means in seeds.items()} for row, seeds in values.items()},
         "gains": {key: {r: {str(s): v for s, v in g.items()} for r, g in gains(values, key).items()} for key in KEYS},
     }
     for name, text in (
         ("ablation.md", to_markdown(values, about)),
         ("ablation.json", json.dumps(_finite(plain), indent=2)),
     ):
-        with published(folder / name) as partial:
+        with atomic_write(folder / name) as partial:
             partial.write_text(text)
-    with published(folder / "ablation.png") as partial:
+    with atomic_write(folder / "ablation.png") as partial:
         _plot(values).savefig(partial)
 
 
 def _plot(values: Values) -> Figure:
-    """Every metric's rows, a dot a seed, a line through the means; the baseline is a dashed line."""
+    """Plot every metric over the rows: a dot per seed, a line through the means, a dashed line for the baseline."""
     figure = Figure(figsize=(11, 6), layout="constrained")
     FigureCanvasAgg(figure)
     rows = [*values]
     for axes, key in zip(figure.subplots(3, 3).flat, KEYS, strict=True):
-        for place, row in enumerate(rows[1:]):
-            own = [each[key] for each in values[row].values()]
-            axes.plot([place] * len(own), own, "o", alpha=0.5, color="tab:blue")
-        means = [float(np.mean([each[key] for each in values[row].values()])) for row in rows[1:]]
-        axes.plot(range(len(means)), means, color="tab:blue")
+        for x, row in enumerate(rows[1:]):
+            of_seeds = [means[key] for means in values[row].values()]
+            axes.plot([x] * len(of_seeds), of_seeds, "o", alpha=0.5, color="tab:blue")
+        row_means = [float(np.mean([means[key] for means in values[row].values()])) for row in rows[1:]]
+        axes.plot(range(len(row_means)), row_means, color="tab:blue")
         axes.axhline(next(iter(values[rows[0]].values()))[key], linestyle="--", color="grey", linewidth=1)
-        axes.set_xticks(range(len(means)), rows[1:], fontsize=7)
+        axes.set_xticks(range(len(row_means)), rows[1:], fontsize=7)
         axes.set_title(f"{METRICS[key].name} ({METRICS[key].better} is better)", fontsize=9)
         axes.grid(alpha=0.3)
     figure.suptitle(f"dashed: {rows[0]}", fontsize=9)
@@ -104,25 +107,27 @@ def _means(report: Report, method: str) -> dict[str, float]:
     return {key: measures[key].value if key in measures else float("nan") for key in KEYS}
 
 
-def _told(seeds: Mapping[int, Mapping[str, float]], key: str) -> str:
-    own, decimals = [each[key] for each in seeds.values()], METRICS[key].decimals
-    spread = f" ± {np.std(own, ddof=1):.{decimals}f}" if len(own) > 1 else ""
-    return f"{np.mean(own):.{decimals}f}{spread}"
+def _cell(seeds: Mapping[int, Mapping[str, float]], key: str) -> str:
+    """Mean over the seeds, with the standard deviation if there are several."""
+    of_seeds, decimals = [means[key] for means in seeds.values()], METRICS[key].decimals
+    spread = f" ± {np.std(of_seeds, ddof=1):.{decimals}f}" if len(of_seeds) > 1 else ""
+    return f"{np.mean(of_seeds):.{decimals}f}{spread}"
 
 
 def _signs(by_seed: Mapping[int, float]) -> str:
+    """One sign per seed, "?" for an undefined gain."""
     return " ".join(
         "?" if np.isnan(gain) else "+" if gain > 0 else "-" if gain < 0 else "0" for gain in by_seed.values()
     )
 
 
 def _finite(plain: Any) -> Any:
-    """JSON has no NaN."""
+    """Replace NaN by None: JSON has no NaN."""
     if isinstance(plain, dict):
         return {key: _finite(value) for key, value in plain.items()}
     return None if isinstance(plain, float) and not np.isfinite(plain) else plain
 
 
 def seeds_better(by_seed: Mapping[int, float]) -> Sequence[int]:
-    """The seeds that gain."""
+    """The seeds with a positive gain."""
     return [seed for seed, gain in by_seed.items() if gain > 0]

@@ -1,4 +1,4 @@
-"""The table of results: means per method, as JSON and on the screen."""
+"""Reports: means of the scores per method, as JSON and as a table."""
 
 from __future__ import annotations
 
@@ -15,44 +15,48 @@ from rich.table import Table
 from rich.text import Text
 
 from dancedist.evaluation.score import Scores
-from dancedist.files import published
+from dancedist.files import atomic_write
 
 
 @dataclass(frozen=True)
 class Metric:
-    """How a number is told: two lines of title with its unit, which direction is better, decimals."""
+    """How a metric is shown.
+
+    `over` and `title`: two lines of heading, with the unit. `better`: which direction is better. `part`: the part of
+    the table that it stands in; picture metrics compare frames, motion metrics compare poses and changes.
+    """
 
     over: str
     title: str
     better: Literal["higher", "lower"]
     decimals: int
+    part: Literal["picture", "motion"]
 
     @property
     def name(self) -> str:
-        """Title in one line."""
+        """The heading in one line."""
         return f"{self.over} {self.title}".strip()
 
 
 METRICS = {
-    "body_ssim": Metric("body", "SSIM", "higher", 4),
-    "body_psnr_db": Metric("body", "PSNR dB", "higher", 2),
-    "body_lpips": Metric("body", "LPIPS", "lower", 4),
-    "face_ssim": Metric("face", "SSIM", "higher", 4),
-    "face_psnr_db": Metric("face", "PSNR dB", "higher", 2),
-    "face_lpips": Metric("face", "LPIPS", "lower", 4),
-    "pose_distance_px": Metric("pose dist.", "px", "lower", 2),
-    "pose_distance_torsos": Metric("pose dist.", "torsos", "lower", 4),
-    "missed_detections": Metric("missed", "per image", "lower", 2),
-    "tof_px": Metric("", "tOF px", "lower", 3),
-    "tlp": Metric("", "tLP", "lower", 4),
-    "warping_error": Metric("warping", "error", "lower", 6),
+    "body_ssim": Metric("body", "SSIM", "higher", 4, "picture"),
+    "body_psnr_db": Metric("body", "PSNR dB", "higher", 2, "picture"),
+    "body_lpips": Metric("body", "LPIPS", "lower", 4, "picture"),
+    "face_ssim": Metric("face", "SSIM", "higher", 4, "picture"),
+    "face_psnr_db": Metric("face", "PSNR dB", "higher", 2, "picture"),
+    "face_lpips": Metric("face", "LPIPS", "lower", 4, "picture"),
+    "pose_distance_px": Metric("pose dist.", "px", "lower", 2, "motion"),
+    "pose_distance_torsos": Metric("pose dist.", "torsos", "lower", 4, "motion"),
+    "missed_detections": Metric("missed", "per image", "lower", 2, "motion"),
+    "tof_px": Metric("", "tOF px", "lower", 3, "motion"),
+    "tlp": Metric("", "tLP", "lower", 4, "motion"),
+    "warping_error": Metric("warping", "error", "lower", 6, "motion"),
 }
-_PICTURE = ("body_ssim", "body_psnr_db", "body_lpips", "face_ssim", "face_psnr_db", "face_lpips")
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A mean and how many frames it is over; NaN over 0 frames."""
+    """A mean and the number of frames it is over; NaN for 0 frames."""
 
     value: float
     frames: int
@@ -60,13 +64,13 @@ class Measure:
 
 @dataclass(frozen=True)
 class Report:
-    """method -> metric (a key of METRICS) -> mean, over `frames` frames at most."""
+    """Means by method and metric (a key of METRICS), over `frames` frames at most."""
 
     frames: int
     methods: dict[str, dict[str, Measure]]
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able; an undefined mean is null."""
+        """Convert to JSON types; an undefined mean is null."""
         methods = {
             method: {k: {"value": m.value if m.frames else None, "frames": m.frames} for k, m in measures.items()}
             for method, measures in self.methods.items()
@@ -75,18 +79,18 @@ class Report:
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Report:
-        """What `to_dict` gave."""
+        """Inverse of `to_dict`."""
         methods = {
             method: {
-                k: Measure(float("nan") if m["value"] is None else m["value"], m["frames"]) for k, m in each.items()
+                k: Measure(float("nan") if m["value"] is None else m["value"], m["frames"]) for k, m in measures.items()
             }
-            for method, each in plain["methods"].items()
+            for method, measures in plain["methods"].items()
         }
         return cls(plain["frames"], methods)
 
 
 def means(report: Report) -> dict[str, dict[str, float]]:
-    """method -> metric -> mean, rounded as the table shows it; what is undefined is left out."""
+    """Defined means by method and metric, rounded as in the table."""
     return {
         method: {k: round(m.value, METRICS[k].decimals) for k, m in measures.items() if m.frames}
         for method, measures in report.methods.items()
@@ -94,25 +98,28 @@ def means(report: Report) -> dict[str, dict[str, float]]:
 
 
 def summarise(scores: Scores, keep: NDArray[np.bool_] | None = None) -> Report:
-    """Means over the frames where a metric is defined; `keep` (T,) picks frames (the seams, say)."""
+    """Average the scores over the frames where each is defined.
+
+    `keep`, bool (T,): which frames count (only those at seams, for example); all by default.
+    """
     lengths = {len(values) for metrics in scores.values() for values in metrics.values()}
     assert len(lengths) == 1, lengths
-    picked = np.ones(lengths.pop(), np.bool_) if keep is None else keep
-    # In METRICS' order, and every metric for every method where any has it.
-    known = [k for k in METRICS if any(k in metrics for metrics in scores.values())]
-    nothing = np.full(len(picked), np.nan)
-    methods = {name: {k: _mean(metrics.get(k, nothing)[picked]) for k in known} for name, metrics in scores.items()}
-    return Report(int(picked.sum()), methods)
+    mask = np.ones(lengths.pop(), np.bool_) if keep is None else keep
+    # In the order of METRICS; a metric that any method has is reported for all.
+    keys = [k for k in METRICS if any(k in metrics for metrics in scores.values())]
+    undefined = np.full(len(mask), np.nan)
+    methods = {name: {k: _mean(metrics.get(k, undefined)[mask]) for k in keys} for name, metrics in scores.items()}
+    return Report(int(mask.sum()), methods)
 
 
 def write_report(report: Report, path: Path) -> None:
-    """Write JSON; the file appears whole or not at all."""
-    with published(path) as partial:
+    """Write the report as JSON, atomically."""
+    with atomic_write(path) as partial:
         partial.write_text(json.dumps(report.to_dict(), indent=2, allow_nan=False) + "\n")
 
 
 def where_it_loses(report: Report, method: str) -> list[str]:
-    """One line for each metric and other method that `method` is behind of, and by how much."""
+    """One line for each metric and other method by which `method` is beaten, with the difference."""
     lines = []
     for key, mine in report.methods[method].items():
         metric = METRICS[key]
@@ -128,30 +135,30 @@ def where_it_loses(report: Report, method: str) -> list[str]:
 
 
 def table(report: Report) -> Group:
-    """For rich: methods as rows; an arrow says which way is better, bold is best. Fits 80 columns."""
-    known = next(iter(report.methods.values()), {})
-    parts = [[k for k in known if (k in _PICTURE) == picture] for picture in (True, False)]
+    """Format for rich: a row per method, an arrow for the better direction, the best value bold. Fits 80 columns."""
+    reported = next(iter(report.methods.values()), {})
+    parts = [[k for k in reported if METRICS[k].part == part] for part in ("picture", "motion")]
     tables = [_table(report, keys) for keys in parts if keys]
     notes = [Text(line, style="dim") for line in _counts(report)]
-    return Group(*(part for drawn in tables for part in (drawn, Text())), *notes)
+    return Group(*(part for one in tables for part in (one, Text())), *notes)
 
 
 def _table(report: Report, keys: list[str]) -> Table:
-    drawn = Table(box=None, pad_edge=False, header_style="")
-    drawn.add_column("", no_wrap=True)
+    grid = Table(box=None, pad_edge=False, header_style="")
+    grid.add_column("", no_wrap=True)
     for key in keys:
         arrow = "↑" if METRICS[key].better == "higher" else "↓"
-        drawn.add_column(f"{METRICS[key].over}\n{METRICS[key].title} {arrow}", justify="right", no_wrap=True)
+        grid.add_column(f"{METRICS[key].over}\n{METRICS[key].title} {arrow}", justify="right", no_wrap=True)
     best = {key: _best(report, key) for key in keys}
     for method, measures in report.methods.items():
         cells = [
-            Text(_told(key, measures[key]), style="bold" if measures[key].value == best[key] else "") for key in keys
+            Text(_format(key, measures[key]), style="bold" if measures[key].value == best[key] else "") for key in keys
         ]
-        drawn.add_row(method, *cells)
-    return drawn
+        grid.add_row(method, *cells)
+    return grid
 
 
-def _told(key: str, measure: Measure) -> str:
+def _format(key: str, measure: Measure) -> str:
     return f"{measure.value:.{METRICS[key].decimals}f}" if measure.frames else "-"
 
 
@@ -163,7 +170,7 @@ def _best(report: Report, key: str) -> float | None:
 
 
 def _counts(report: Report) -> Iterator[str]:
-    """Which means are over fewer than all frames."""
+    """Notes on the means that are over fewer than all frames."""
     groups: dict[tuple[int, ...], list[str]] = {}
     for key in next(iter(report.methods.values()), {}):
         counts = tuple(measures[key].frames for measures in report.methods.values())
@@ -171,8 +178,8 @@ def _counts(report: Report) -> Iterator[str]:
             groups.setdefault(counts if len(set(counts)) > 1 else counts[:1], []).append(METRICS[key].name)
     for numbers, names in groups.items():
         each = zip(report.methods, numbers, strict=False)
-        told = str(numbers[0]) if len(numbers) == 1 else ", ".join(f"{method} {n}" for method, n in each)
-        yield f"over {told} of {report.frames} frames: {', '.join(names)}"
+        counts_text = str(numbers[0]) if len(numbers) == 1 else ", ".join(f"{method} {n}" for method, n in each)
+        yield f"over {counts_text} of {report.frames} frames: {', '.join(names)}"
 
 
 def _mean(values: NDArray[np.float64]) -> Measure:

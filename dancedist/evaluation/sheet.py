@@ -1,4 +1,4 @@
-"""A contact sheet: rows of pictures with a label each, for looking at results."""
+"""Contact sheets: labelled rows of pictures, to inspect results."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Rgb = NDArray[np.uint8]
+from dancedist.arrays import Rgb
+
 _PAPER, _INK, _EMPTY = (250, 250, 248), (40, 42, 46), (232, 232, 228)
 
 
 def contact_sheet(rows: Sequence[Sequence[Rgb | None]], labels: Sequence[str], cell_height_px: int = 200) -> Rgb:
-    """uint8 RGB (H, W, 3): a row per label, written at its left; pictures scaled to one height, columns in line.
+    """Draw a contact sheet, uint8 RGB (H, W, 3): one row per label, which is written at its left.
 
-    rows: uint8 RGB (h, w, 3) of any sizes, one picture or None (left empty) per column; a column is as wide as
-    its widest picture.
+    `rows`: uint8 RGB (h, w, 3) pictures of any sizes, one or None (left empty) per column. Pictures are scaled to
+    one height; columns are aligned, each as wide as its widest picture.
     """
     assert rows and len(rows) == len(labels) and len({len(row) for row in rows}) == 1 and rows[0]
     cells = [[None if p is None else _scaled(p, cell_height_px) for p in row] for row in rows]
@@ -34,12 +34,12 @@ def contact_sheet(rows: Sequence[Sequence[Rgb | None]], labels: Sequence[str], c
         baseline = top + cell_height_px // 2 + text_px // 3
         cv2.putText(sheet, label, (2 * gap, baseline), _INK, font, text_px, weight=500)
         for cell, width in zip(row, widths, strict=True):
-            place = sheet[top : top + cell_height_px, left : left + width]
+            cell_area = sheet[top : top + cell_height_px, left : left + width]
             if cell is None:
-                place[:] = _EMPTY
+                cell_area[:] = _EMPTY
             else:
                 start = (width - cell.shape[1]) // 2
-                place[:, start : start + cell.shape[1]] = cell
+                cell_area[:, start : start + cell.shape[1]] = cell
             left += width + gap
     return sheet
 

@@ -1,7 +1,7 @@
-"""How alike two videos move: tOF and tLP (TecoGAN, Chu et al. 2020) and the warping error (Lai et al. 2018).
+"""Similarity of two videos' motion: tOF and tLP (TecoGAN, Chu et al. 2020) and the warping error (Lai et al. 2018).
 
-All look at two neighbouring frames in one window that is the same for both frames and both videos. Blur and
-stillness lower the warping error, so it never stands alone; a still video's tOF is the true motion itself.
+All compare two neighbouring frames in one crop that is the same for both frames and both videos. Blur and stillness
+lower the warping error, so report it with others; a still video's tOF is the length of the true motion.
 """
 
 from __future__ import annotations
@@ -10,17 +10,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Rgb = NDArray[np.uint8]
+from dancedist.arrays import Rgb
+
 Flow = NDArray[np.float32]
-# DIS flow refuses smaller pictures.
+# DIS flow rejects smaller pictures.
 MIN_FLOW_PX = 12
 
 
 def flow(before: Rgb, after: Rgb) -> Flow:
-    """Dense optical flow (H, W, 2) px: `before` at p is `after` at p + flow. Both uint8 RGB (H, W, 3).
+    """Dense optical flow, float32 (H, W, 2) px: `before` at p is `after` at p + flow. Both uint8 RGB (H, W, 3).
 
-    DIS (Kroeger et al. 2016), the same to the bit on any number of threads. TecoGAN takes Farneback's method
-    for it: its tOF is compared within one method of flow only.
+    DIS (Kroeger et al. 2016), equal to the bit for any number of threads. TecoGAN uses Farneback's method: compare
+    tOF within one flow method only.
     """
     assert before.shape == after.shape and max(before.shape[:2]) >= MIN_FLOW_PX, (before.shape, after.shape)
     grey = (cv2.cvtColor(np.ascontiguousarray(x), cv2.COLOR_RGB2GRAY) for x in (before, after))
@@ -29,37 +30,41 @@ def flow(before: Rgb, after: Rgb) -> Flow:
 
 
 def tof_px(true_flow: Flow, generated_flow: Flow) -> float:
-    """TecoGAN's tOF: mean length of the difference of two flows (H, W, 2), px a frame."""
+    """TecoGAN's tOF: mean length of the difference of two flows, float32 (H, W, 2) px, in px per frame."""
     return float(np.linalg.norm(true_flow - generated_flow, axis=-1).mean(dtype=np.float64))
 
 
 def tlp(true_change: NDArray[np.float64], generated_change: NDArray[np.float64]) -> NDArray[np.float64]:
-    """TecoGAN's tLP: |LPIPS(x_{t-1}, x_t) - LPIPS(y_{t-1}, y_t)|, from the two LPIPS (its tables show it x 100)."""
+    """TecoGAN's tLP: |LPIPS(x_{t-1}, x_t) - LPIPS(y_{t-1}, y_t)|, from the two LPIPS (its tables show it x 100).
+
+    Scalars or arrays (N,) of float64 LPIPS, without unit; they broadcast.
+    """
     return np.abs(true_change - generated_change)
 
 
 def visible(forward: Flow, backward: Flow) -> NDArray[np.bool_]:
-    """(H, W): pixels of the first frame that the second one shows too, by the tests of Ruder et al. (2016).
+    """Which pixels of the first frame are visible in the second, bool (H, W), by the tests of Ruder et al. (2016).
 
-    The backward flow leads back (within 0.5 px^2 and a hundredth of the motion), the place is no motion boundary,
-    and it stays inside the window.
+    Flows float32 (H, W, 2) px. A pixel is visible if the backward flow leads back to it (within 0.5 px^2 and a
+    hundredth of the motion), it is not on a motion boundary, and it stays inside the crop.
     """
     height, width = forward.shape[:2]
     back = _warp(backward, forward)
-    closes = _square(forward + back) <= 0.01 * (_square(forward) + _square(back)) + 0.5
+    consistent = _square(forward + back) <= 0.01 * (_square(forward) + _square(back)) + 0.5
     down, across = (np.asarray(np.gradient(forward, axis=axis), np.float32) for axis in (0, 1))
     gradient = _square(down) + _square(across)
     smooth = gradient <= 0.01 * _square(forward) + 0.002
     x, y = _targets(forward)
     inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
-    return np.asarray(closes & smooth & inside, np.bool_)
+    return np.asarray(consistent & smooth & inside, np.bool_)
 
 
 def warping_error(before: Rgb, after: Rgb, true_flow: Flow, visible: NDArray[np.bool_]) -> float:
-    """Lai's E_warp of one pair of generated frames: mean squared difference of `before` to `after` warped back.
+    """Lai's E_warp of one pair of generated frames: mean squared difference between `before` and `after` warped back.
 
-    The flow is the *true* video's, from its first to its second frame; colours are in [0, 1]; the mean is over
-    the `visible` pixels and the channels. NaN where no pixel is.
+    `before`, `after`: uint8 RGB (H, W, 3); the error is computed on colours in [0, 1]. `true_flow`: float32 (H, W, 2)
+    px, the *true* video's from its first to its second frame. The mean is over the `visible` pixels, bool (H, W), and
+    the channels; NaN if no pixel is visible.
     """
     if not visible.any():
         return float("nan")

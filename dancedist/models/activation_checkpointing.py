@@ -1,4 +1,4 @@
-"""Networks that keep little for their backward pass and compute the rest twice."""
+"""Activation checkpointing: less memory for the backward pass, at the price of a second forward pass."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 
-def recompute(parts: Iterable[nn.Module]) -> None:
-    """Let these keep nothing for their backward pass but what they were given (Chen et al. 2016).
+def checkpoint_activations(modules: Iterable[nn.Module]) -> None:
+    """Make modules store only their inputs for the backward pass, and recompute the rest (Chen et al. 2016).
 
-    What they learn is equal to the bit. None of them may draw random numbers.
+    Gradients are equal to the bit. No module may draw random numbers.
     """
-    for part in parts:
-        part.forward = partial(checkpoint, part.forward, use_reentrant=False, preserve_rng_state=False)
+    for module in modules:
+        module.forward = partial(checkpoint, module.forward, use_reentrant=False, preserve_rng_state=False)
 
 
-def pieces(net: nn.Module) -> list[nn.Module]:
-    """The layers of a generator's `net` (a sequence, or a few of them), one after another."""
+def generator_layers(net: nn.Module) -> list[nn.Module]:
+    """Layers of a generator's `net` in order; `net` is a Sequential or holds several."""
     if isinstance(net, nn.Sequential):
         return [*net]
     return [layer for part in net.children() if isinstance(part, nn.Sequential) for layer in part]

@@ -1,4 +1,7 @@
-"""The FaceGAN of "Everybody Dance Now": a residual that sharpens the face of a generator which learns no more."""
+"""The Face GAN of "Everybody Dance Now" (section 3.2, "Face GAN"): a residual on the face of the rendered picture.
+
+It is trained after the generator, whose weights stay as they are.
+"""
 
 from __future__ import annotations
 
@@ -9,66 +12,68 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dancedist.models.discriminator import Discriminator
-from dancedist.models.generator import encoder_decoder, init_weights
 from dancedist.models.losses import least_squares
-from dancedist.models.step import Judge
+from dancedist.models.pix2pixhd import Discriminator, global_generator, head, init_weights, stem
+from dancedist.models.step import DiscriminatorFn
 
 if TYPE_CHECKING:
-    from dancedist.recipe import FaceRecipe
+    from dancedist.recipe.schema import FaceRecipe
 
-# The residual fades out over this part of the crop's side, so that no edge of the crop shows.
+# The residual fades out over this part of the crop's side, so that the edge of the crop is not visible.
 _FADE = 0.125
 
 
 class FaceGenerator(nn.Module):
-    """r = G_f(x_F, G(x)_F); the face is r + G(x)_F (the paper, section "Face GAN").
+    """The face generator: r = G_f(x_F, G(x)_F); the final face is r + G(x)_F (section 3.2, "Face GAN").
 
-    One that `paints_over` gives a face f and a mask m: r = m (f - G(x)_F). The paper has no mask.
+    With `predicts_mask` the network predicts a face f and a mask m, and r = m (f - G(x)_F). The paper has no mask.
     """
 
     fade: Tensor
 
-    def __init__(self, pixels: int, filters: int, downsamplings: int, blocks: int, *, paints_over: bool) -> None:
+    def __init__(self, pixels: int, filters: int, downsamplings: int, blocks: int, *, predicts_mask: bool) -> None:
         super().__init__()
-        self.paints_over = paints_over
-        self.net = encoder_decoder(6, 4 if paints_over else 3, filters, downsamplings, blocks)
+        self.predicts_mask = predicts_mask
+        ends = stem(6, filters), head(filters, 4 if predicts_mask else 3)
+        self.net = global_generator(*ends, filters, downsamplings, blocks)
         self.register_buffer("fade", _fade(pixels), persistent=False)
         self.apply(init_weights)
 
     def forward(self, figure_B3SS: Tensor, face_B3SS: Tensor) -> Tensor:
-        """Crops of figure and picture in [-1, 1] -> r, float32 (B, 3, S, S), nearly 0 at the edge."""
+        """Crops of skeleton and picture in [-1, 1] -> r, float32 (B, 3, S, S), close to 0 at the edge."""
         out = self.net(torch.cat([figure_B3SS, face_B3SS], 1)).float()
-        if not self.paints_over:
+        if not self.predicts_mask:
             return self.fade * torch.tanh(out)
         return self.fade * torch.sigmoid(out[:, 3:]) * (torch.tanh(out[:, :3]) - face_B3SS)
 
 
 def build_face_generator(recipe: FaceRecipe) -> FaceGenerator:
-    """The recipe's face generator."""
+    """G_f for a recipe (section 3.2, "Face GAN")."""
     shape = recipe.pixels, recipe.filters, recipe.downsamplings, recipe.blocks
-    return FaceGenerator(*shape, paints_over=recipe.paints_over)
+    return FaceGenerator(*shape, predicts_mask=recipe.predicts_mask)
 
 
 def build_face_discriminator(recipe: FaceRecipe) -> Discriminator:
-    """D_f: one 70x70 PatchGAN on (x_F, y_F), 6 channels, frame by frame."""
+    """D_f for a recipe (section 3.2, "Face GAN"): one 70x70 PatchGAN on (x_F, y_F), 6 channels, frame by frame."""
     return Discriminator(6, recipe.discriminator_filters, layers=3, scales=1)
 
 
 def face_losses(
-    discriminator: Judge,
-    judged_B6SS: Tensor,
+    discriminator: DiscriminatorFn,
+    input_B6SS: Tensor,
     fake_B3SS: Tensor,
     real_B3SS: Tensor,
     perceptual: Callable[[Tensor, Tensor], Tensor] | None,
     perceptual_weight: float,
     l1_weight: float,
 ) -> dict[str, Tensor]:
-    """G_f's weighted losses: least squares, lambda_P L_P(r + G(x)_F, y_F), and L1, which the paper has not.
+    """G_f's weighted losses by name: adversarial, lambda_P L_P(r + G(x)_F, y_F), and L1 (section 3.3, eq. 5).
 
-    `judged`: what D_f sees of the fake, (x_F, r + G(x)_F); its parameters must take no gradients meanwhile.
+    The adversarial loss is LSGAN's; the paper has no L1. `input` float (B, 6, S, S) is D_f's input for the fake,
+    (x_F, r + G(x)_F), and D_f's parameters must not require gradients. `fake` and `real` are float32 (B, 3, S, S) in
+    [-1, 1]. The losses are float32 scalars.
     """
-    losses = {"f_gan": least_squares(discriminator(judged_B6SS), True)}
+    losses = {"f_gan": least_squares(discriminator(input_B6SS), True)}
     if perceptual is not None and perceptual_weight:
         losses["f_perceptual"] = perceptual_weight * perceptual(fake_B3SS, real_B3SS)
     if l1_weight:
@@ -76,30 +81,38 @@ def face_losses(
     return losses
 
 
-def cut(picture_BCHW: Tensor, boxes_B4: Tensor, pixels: int) -> Tensor:
-    """Squares of a picture, resampled: (B, C, S, S). Boxes (x0, y0, x1, y1) in its px, centres at whole numbers.
+def crop_square(picture_BCHW: Tensor, boxes_B4: Tensor, pixels: int) -> Tensor:
+    """Crop squares of pictures: float (B, C, H, W) in [-1, 1] -> float32 (B, C, S, S), resampled.
 
-    Beyond the picture its edge is repeated.
+    Boxes (x0, y0, x1, y1) are in px of the picture; pixel centres are at whole numbers. Beyond the picture its edge
+    is repeated.
     """
     height, width = picture_BCHW.shape[-2:]
     return _resample(picture_BCHW, _grid(boxes_B4, (pixels, pixels), (width, height)), "border")
 
 
-def paste(residual_BCSS: Tensor, boxes_B4: Tensor, size: tuple[int, int]) -> Tensor:
-    """The inverse: squares in their places of pictures (B, C, H, W) of a size (width, height), 0 elsewhere."""
+def paste_square(residual_BCSS: Tensor, boxes_B4: Tensor, size: tuple[int, int]) -> Tensor:
+    """The inverse of `crop_square`: float (B, C, S, S) in [-1, 1] -> float32 (B, C, H, W), 0 outside the boxes.
+
+    `size` is (width, height) px.
+    """
     pixels = residual_BCSS.shape[-1]
     low, side = boxes_B4[:, :2] + 0.5, boxes_B4[:, 2:] - boxes_B4[:, :2]
-    # The picture as a box in px of the square.
+    # The whole picture as a box in px of the square.
     ends = torch.tensor([[0.0, 0.0], [*map(float, size)]], device=boxes_B4.device)
-    seen = ((ends[None] - low[:, None]) / side[:, None] * pixels - 0.5).flatten(1)
-    return _resample(residual_BCSS, _grid(seen, size, (pixels, pixels)), "zeros")
+    picture_boxes = ((ends[None] - low[:, None]) / side[:, None] * pixels - 0.5).flatten(1)
+    return _resample(residual_BCSS, _grid(picture_boxes, size, (pixels, pixels)), "zeros")
 
 
-def finished(face_B3SS: Tensor, painted_B1SS: Tensor, detail_B3SS: Tensor | None) -> Tensor:
-    """A crop as the film shows it: with the stage's own `detail` in it where the generator painted nothing."""
+def add_background_detail(face_B3SS: Tensor, alpha_B1SS: Tensor, detail_B3SS: Tensor | None) -> Tensor:
+    """Add background detail to a face crop, float32 (B, 3, S, S) in [-1, 1], where the background shows.
+
+    This is how the final video shows the crop. `alpha` (B, 1, S, S) in [0, 1] is what the generator drew, `detail`
+    (B, 3, S, S) a difference on the same scale; None adds nothing.
+    """
     if detail_B3SS is None:
         return face_B3SS
-    return (face_B3SS + (1 - painted_B1SS.clamp(0)) * detail_B3SS).clamp(-1, 1)
+    return (face_B3SS + (1 - alpha_B1SS.clamp(0)) * detail_B3SS).clamp(-1, 1)
 
 
 def _grid(boxes_B4: Tensor, out: tuple[int, int], of: tuple[int, int]) -> Tensor:
@@ -115,12 +128,12 @@ def _grid(boxes_B4: Tensor, out: tuple[int, int], of: tuple[int, int]) -> Tensor
 
 def _resample(picture_BCHW: Tensor, grid: Tensor, beyond: str) -> Tensor:
     sampled = F.grid_sample(picture_BCHW.float(), grid.float(), "bicubic", beyond, align_corners=False)
-    # A cubic swings over.
+    # Bicubic interpolation overshoots.
     return sampled.clamp(-1, 1)
 
 
 def _fade(pixels: int) -> Tensor:
-    """(1, 1, S, S): 1 inside, in a line to nearly 0 at the edge."""
+    """(1, 1, S, S): 1 inside, falling linearly to nearly 0 at the edge."""
     from_edge = torch.minimum(torch.arange(pixels), torch.arange(pixels - 1, -1, -1)) + 0.5
     ramp = (from_edge / (_FADE * pixels)).clamp(max=1.0)
     return (ramp[:, None] * ramp[None, :])[None, None]

@@ -11,22 +11,29 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from dancedist.models.discriminator import Features
+from dancedist.models.pix2pixhd import Features
 
 Backbone = Literal["vgg19", "vgg16"]
-# Convolutions per stage of the VGG; pooling stands between the stages.
+# Convolutions per VGG stage; pooling separates the stages.
 _STAGES = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def least_squares(judged: Sequence[Features], is_real: bool) -> Tensor:
-    """LSGAN: mean squared distance of the judgements from 1 (real) or 0 (fake), summed over the scales."""
+def least_squares(outputs: Sequence[Features], is_real: bool) -> Tensor:
+    """LSGAN: mean squared distance of the logits from 1 (real) or 0 (fake), summed over the scales.
+
+    Each scale's last feature map, float32 (B, 1, h, w), holds the logits. Returns a float32 scalar.
+    """
     goal = 1.0 if is_real else 0.0
-    return torch.stack([((features[-1] - goal) ** 2).mean() for features in judged]).sum()
+    return torch.stack([((features[-1] - goal) ** 2).mean() for features in outputs]).sum()
 
 
 def feature_matching(fake: Sequence[Features], real: Sequence[Features]) -> Tensor:
-    """pix2pixHD eq. 4: L1 between the discriminator's features, its judgement left out; mean over the scales."""
+    """L1 between the discriminator's features of fake and real (pix2pixHD eq. 4), mean over layers and scales.
+
+    Features are float32 (B, C, h, w); each scale's last map, the logits, does not count. Times 4, as in pix2pixHD's
+    code. Returns a float32 scalar.
+    """
     per_scale = [
         torch.stack([F.l1_loss(f, r.detach()) for f, r in zip(fakes[:-1], reals[:-1], strict=True)]).mean()
         for fakes, reals in zip(fake, real, strict=True)
@@ -35,7 +42,7 @@ def feature_matching(fake: Sequence[Features], real: Sequence[Features]) -> Tens
 
 
 class Perceptual(nn.Module):
-    """L1 between VGG features (Johnson et al. 2016) at the first ReLU of each stage, as pix2pixHD weighs them."""
+    """L1 between VGG features (Johnson et al. 2016) at the first ReLU of each VGG stage, with pix2pixHD's weights."""
 
     weights = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
     mean: Tensor
@@ -44,9 +51,9 @@ class Perceptual(nn.Module):
     def __init__(
         self, backbone: Backbone, state: dict[str, Tensor], stages: int = 5, *, one_by_one: bool = False
     ) -> None:
-        """`state` has torchvision's keys (`features.N.weight`); `stages` under 5 leave out the deepest.
+        """`state` has torchvision's keys (`features.N.weight`); fewer than 5 `stages` leave out the deepest.
 
-        `one_by_one`: a picture after the other, with nothing kept for the backward pass: less memory, more time.
+        `one_by_one` computes one picture at a time with activation checkpointing: less memory, more time.
         """
         super().__init__()
         self.one_by_one = one_by_one
@@ -56,12 +63,12 @@ class Perceptual(nn.Module):
         self.requires_grad_(False).eval()
 
     def forward(self, fake_B3HW: Tensor, real_B3HW: Tensor) -> Tensor:
-        """Pictures in [-1, 1] -> scalar."""
+        """Pictures, float (B, 3, H, W) in [-1, 1] -> loss, a float32 scalar."""
         if not self.one_by_one:
             return self._distance(fake_B3HW, real_B3HW)
         pairs = zip(fake_B3HW[:, None], real_B3HW[:, None], strict=True)
-        kept_little = partial(checkpoint, self._distance, use_reentrant=False, preserve_rng_state=False)
-        return torch.stack([kept_little(fake, real) for fake, real in pairs]).mean()
+        checkpointed = partial(checkpoint, self._distance, use_reentrant=False, preserve_rng_state=False)
+        return torch.stack([checkpointed(fake, real) for fake, real in pairs]).mean()
 
     def _distance(self, fake_B3HW: Tensor, real_B3HW: Tensor) -> Tensor:
         fake, real = ((((x + 1) / 2) - self.mean) / self.std for x in (fake_B3HW, real_B3HW))
@@ -75,7 +82,7 @@ class Perceptual(nn.Module):
 
 
 def _vgg_slices(backbone: Backbone, state: dict[str, Tensor]) -> nn.ModuleList:
-    """VGG cut after relu1_1, relu2_1, ... relu5_1."""
+    """VGG in five slices that end at relu1_1, relu2_1, ... relu5_1."""
     slices, index = nn.ModuleList(), 0
     part: list[nn.Module] = []
     for stage, convolutions in enumerate(_STAGES[backbone]):

@@ -1,4 +1,4 @@
-"""From a video file to the poses of its dancer."""
+"""Extract the dancer's poses from a video file."""
 
 from __future__ import annotations
 
@@ -7,65 +7,67 @@ from pathlib import Path
 from threading import Lock
 
 from dancedist.errors import FileInvalid
+from dancedist.files import file_sha256
 from dancedist.pose.detect import PeopleDetector, available_cores
 from dancedist.pose.people import People
 from dancedist.pose.segments import one_dancer, poses_key, segment_grid
 from dancedist.pose.sequence import PoseSequence, read_poses, write_poses
 from dancedist.progress import Advance, progress, silent
-from dancedist.recipe import PoseRecipe, file_sha256
+from dancedist.recipe.schema import PoseRecipe
 from dancedist.video.decode import read_frames
 from dancedist.video.probe import Video
 
 
-def extract(film: Video, pose: PoseRecipe, advance: Advance = silent) -> PoseSequence:
-    """Poses of the dancer in a video; its notices tell what is wrong with it.
+def extract(video: Video, pose: PoseRecipe, advance: Advance = silent) -> PoseSequence:
+    """Poses of the dancer in a video; the notices list the problems that were found.
 
-    `advance` is told of every frame that is done. Raises NoDancer, WeightsMissing,
-    FileInvalid (a network that is none), RecipeInvalid.
+    `advance` is called with the number of frames processed. Raises NoDancer, WeightsMissing, RecipeInvalid, and
+    FileInvalid if a network file is not a usable network.
     """
-    return _extract(film, pose, _detector(film, pose), advance)
+    return _extract(video, pose, _detector(video, pose), advance)
 
 
-def extract_to(film: Video, out: Path, pose: PoseRecipe, advance: Advance = silent) -> PoseSequence:
-    """`extract` into a poses file; what `out` holds already is read back if it was made of the same, the same way."""
-    detector = _detector(film, pose)
-    done = _done(out, poses_key(file_sha256(film.path), pose, detector.means))
-    if done is not None:
-        advance(film.frames)
-        return done
-    poses = _extract(film, pose, detector, advance)
+def extract_to(video: Video, out: Path, pose: PoseRecipe, advance: Advance = silent) -> PoseSequence:
+    """`extract` into a poses file; an existing `out` with the same fingerprint is read instead."""
+    detector = _detector(video, pose)
+    cached = _cached(out, poses_key(file_sha256(video.path), pose, detector.spec))
+    if cached is not None:
+        advance(video.frames)
+        return cached
+    poses = _extract(video, pose, detector, advance)
     write_poses(poses, out)
     return poses
 
 
-def extract_with_progress(film: Video, out: Path, pose: PoseRecipe) -> PoseSequence:
-    """`extract_to`, told on the terminal."""
-    with progress(f"poses of {film.path.name}", film.frames) as advance:
-        return extract_to(film, out, pose, advance)
+def extract_with_progress(video: Video, out: Path, pose: PoseRecipe) -> PoseSequence:
+    """`extract_to` with progress on the terminal."""
+    with progress(f"poses of {video.path.name}", video.frames) as advance:
+        return extract_to(video, out, pose, advance)
 
 
-def _extract(film: Video, pose: PoseRecipe, detector: PeopleDetector, advance: Advance) -> PoseSequence:
+def _extract(video: Video, pose: PoseRecipe, detector: PeopleDetector, advance: Advance) -> PoseSequence:
     lock = Lock()
 
-    def tell(frames: int) -> None:
+    def report(frames: int) -> None:
         with lock:
             advance(frames)
 
     def segment(bounds: tuple[int, int]) -> People:
-        return detector.segment(read_frames(film, *bounds), tell)
+        return detector.segment(read_frames(video, *bounds), report)
 
     with ThreadPoolExecutor(detector.streams, "pose") as pool:
-        people = list(pool.map(segment, segment_grid(film.frames, pose.segment_frames)))
-    key = poses_key(file_sha256(film.path), pose, detector.means)
-    return one_dancer(film.film, pose, people, detector.means, key)
+        people = list(pool.map(segment, segment_grid(video.frames, pose.segment_frames)))
+    key = poses_key(file_sha256(video.path), pose, detector.spec)
+    return one_dancer(video.info, pose, people, detector.spec, key)
 
 
-def _detector(film: Video, pose: PoseRecipe) -> PeopleDetector:
-    segments = len(segment_grid(film.frames, pose.segment_frames))
+def _detector(video: Video, pose: PoseRecipe) -> PeopleDetector:
+    segments = len(segment_grid(video.frames, pose.segment_frames))
     return PeopleDetector(pose, streams=max(1, min(pose.threads or available_cores(), segments)))
 
 
-def _done(out: Path, key: str) -> PoseSequence | None:
+def _cached(out: Path, key: str) -> PoseSequence | None:
+    """The poses in `out` if their fingerprint is `key`; None for a missing, unreadable or other file."""
     if not out.exists():
         return None
     try:

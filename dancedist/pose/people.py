@@ -1,4 +1,4 @@
-"""Everybody in a segment of a film, and the bytes that hold them."""
+"""All persons in a segment of a video, and their serialisation."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from dancedist.arrays import Floats
 from dancedist.errors import FileInvalid
-from dancedist.pose.runtime import Floats
 
 
 @dataclass(frozen=True, eq=False)
 class People:
-    """All persons of T frames in P columns; a column may hold one person after another.
+    """All persons in T frames, in P columns; a column may hold different persons at different times.
 
     `xy` float32 (T, P, K, 2) px, `score` float32 (T, P, K) in [0, 1], `box` float32 (T, P, 4) px (left, top,
-    right, bottom), `track` int32 (T, P): the number of the person within the segment. Nobody: NaN, 0, NaN, -1.
-    `missing` (T,): frames that could not be decoded.
+    right, bottom), `track` int32 (T, P): the person's number within the segment. An empty cell holds NaN, 0, NaN, -1.
+    `missing` bool (T,): frames that could not be decoded.
     """
 
     xy: Floats
@@ -29,8 +29,8 @@ class People:
     missing: NDArray[np.bool_]
 
     @classmethod
-    def nobody(cls, frames: int, columns: int, keypoints: int) -> People:
-        """Frames that hold nobody yet."""
+    def empty(cls, frames: int, columns: int, keypoints: int) -> People:
+        """Frames without persons."""
         return cls(
             np.full((frames, columns, keypoints, 2), np.nan, np.float32),
             np.zeros((frames, columns, keypoints), np.float32),
@@ -43,13 +43,14 @@ class People:
         return len(self.xy)
 
     def to_bytes(self) -> bytes:
-        """The same bytes for the same people."""
+        """Serialise as safetensors; equal people give equal bytes."""
         return save({f.name: np.ascontiguousarray(getattr(self, f.name)) for f in fields(self)})
 
     @classmethod
     def from_bytes(cls, data: bytes, file: str) -> People:
-        """Inverse of `to_bytes`; raises FileInvalid, which names `file`."""
+        """Inverse of `to_bytes`. Raises FileInvalid, which names `file`, for any other bytes."""
         try:
             return cls(**load(data))
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise FileInvalid("is no segment of people", file=file, expected="safetensors", got=str(error)) from error
+            message = "is not a segment of people"
+            raise FileInvalid(message, file=file, expected="safetensors", got=str(error)) from error

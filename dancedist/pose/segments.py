@@ -1,4 +1,4 @@
-"""A film in segments on a fixed grid: what keys their people and the poses made of them, and how they are joined."""
+"""A video in segments on a fixed grid: fingerprints of people and poses, and assembly of one dancer's poses."""
 
 from __future__ import annotations
 
@@ -7,60 +7,64 @@ from collections.abc import Sequence
 import numpy as np
 
 from dancedist.errors import NoDancer
-from dancedist.pose.detect import Means
+from dancedist.pose.detect import InferenceSpec
 from dancedist.pose.people import People
 from dancedist.pose.sequence import PoseSequence
 from dancedist.pose.smooth import smooth
 from dancedist.pose.topology import TOPOLOGIES
-from dancedist.pose.track import follow
-from dancedist.recipe import PoseRecipe, fingerprint
-from dancedist.video.probe import Film
+from dancedist.pose.track import select_track
+from dancedist.recipe.fingerprint import fingerprint
+from dancedist.recipe.schema import PoseRecipe
+from dancedist.video.probe import VideoInfo
 
-# The first changes when the same frames would give other people, the second when the same people other poses.
+# PEOPLE_VERSION: change it if the same frames give different people. POSES_VERSION: if the same people give
+# different poses.
 PEOPLE_VERSION = 1
 POSES_VERSION = 1
-# What is in `Means`, or changes no bit.
-_ELSEWHERE = {"threads", "backend", "detector", "model", "precision"}
+# Fields that the inference spec covers, or that do not change the result.
+_NOT_IN_KEY = {"threads", "backend", "detector", "model", "precision"}
 _AFTER_DETECTION = {"smoothing", "smoothing_frames", "min_keypoint_score"}
 
 
 def segment_grid(frames: int, segment_frames: int) -> list[tuple[int, int]]:
-    """[start, stop) of the segments at which detector and tracker start afresh, on one machine as on many."""
+    """[start, stop) frames of the segments; detector and tracker restart at each, on one machine and on a cluster."""
     return [(start, min(start + segment_frames, frames)) for start in range(0, frames, segment_frames)]
 
 
-def people_key(video_sha256: str, pose: PoseRecipe, means: Means) -> str:
-    """Fingerprint of all that decides on who is found in a video's segments, before one dancer is followed."""
-    settings = pose.model_dump_json(exclude=_ELSEWHERE | _AFTER_DETECTION)
-    return fingerprint(video_sha256, settings, *_facts(means), PEOPLE_VERSION)
+def people_key(video_sha256: str, pose: PoseRecipe, spec: InferenceSpec) -> str:
+    """Fingerprint of everything that the detected people of a video's segments depend on."""
+    settings = pose.model_dump_json(exclude=_NOT_IN_KEY | _AFTER_DETECTION)
+    return fingerprint(video_sha256, settings, *_spec_fields(spec), PEOPLE_VERSION)
 
 
-def poses_key(video_sha256: str, pose: PoseRecipe, means: Means) -> str:
-    """Fingerprint of all that decides on a video's poses: its content, the recipe, weights, backend, this code."""
-    settings = pose.model_dump_json(exclude=_ELSEWHERE)
-    return fingerprint(video_sha256, settings, *_facts(means), PEOPLE_VERSION, POSES_VERSION)
+def poses_key(video_sha256: str, pose: PoseRecipe, spec: InferenceSpec) -> str:
+    """Fingerprint of everything that a video's poses depend on: its content, the recipe, weights, backend, code."""
+    settings = pose.model_dump_json(exclude=_NOT_IN_KEY)
+    return fingerprint(video_sha256, settings, *_spec_fields(spec), PEOPLE_VERSION, POSES_VERSION)
 
 
-def one_dancer(film: Film, pose: PoseRecipe, people: Sequence[People], means: Means, key: str) -> PoseSequence:
-    """The dancer's smoothed poses, from everybody in the film's consecutive segments. Raises NoDancer."""
-    xy, score, notices = follow(people)
-    assert len(xy) == film.frames, (len(xy), film.frames)
-    xy = smooth(xy, score, film.fps, pose.smoothing, pose.smoothing_frames)
+def one_dancer(
+    info: VideoInfo, pose: PoseRecipe, people: Sequence[People], spec: InferenceSpec, key: str
+) -> PoseSequence:
+    """The dancer's smoothed poses, from the people in the video's consecutive segments. Raises NoDancer."""
+    xy, score, notices = select_track(people)
+    assert len(xy) == info.frames, (len(xy), info.frames)
+    xy = smooth(xy, score, info.fps, pose.smoothing, pose.smoothing_frames)
     known = (score > 0) & (score >= pose.min_keypoint_score)
     xy[~known], score[~known] = np.nan, 0
     if not known.any():
-        raise NoDancer("shows nobody", file=film.path, expected="a person", got=f"{film.frames} frames without one")
+        raise NoDancer("shows nobody", file=info.path, expected="a person", got=f"{info.frames} frames without one")
     return PoseSequence(
         xy=xy,
         score=score,
         topology=TOPOLOGIES[pose.topology],
-        fps=film.fps,
-        size=(film.width, film.height),
-        notices=(*film.notices, *notices),
+        fps=info.fps,
+        size=(info.width, info.height),
+        notices=(*info.notices, *notices),
         fingerprint=key,
-        model=means.label,
+        model=spec.label,
     )
 
 
-def _facts(means: Means) -> tuple[str, ...]:
-    return means.detector_sha256, means.model_sha256, means.backend, means.device, means.precision
+def _spec_fields(spec: InferenceSpec) -> tuple[str, ...]:
+    return spec.detector_sha256, spec.model_sha256, spec.backend, spec.device, spec.precision

@@ -1,4 +1,4 @@
-"""One dancer's poses over one video, and the Parquet file that holds them."""
+"""One dancer's poses over one video, and the Parquet file that stores them."""
 
 from __future__ import annotations
 
@@ -16,21 +16,23 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from dancedist.errors import FileInvalid, Notice
-from dancedist.files import published
+from dancedist.files import atomic_write
 from dancedist.pose.topology import TOPOLOGIES, Topology
-from dancedist.recipe import fingerprint
+from dancedist.recipe.fingerprint import fingerprint
 
 SCHEMA_VERSION = 1
-# Bounds the memory of writing an hour of film, as does a float for every value and no dictionary of them.
-ROWS_AT_ONCE = 4096
+# A keypoint with a lower score counts as absent.
+MIN_SCORE = 0.3
+# Row groups bound the memory of writing an hour of poses, as does writing without a dictionary.
+ROW_GROUP_ROWS = 4096
 
 
 @dataclass(frozen=True, eq=False)
 class PoseSequence:
-    """Poses of one dancer: `xy` float32 (T, K, 2) in pixels of the upright frame, `score` float32 (T, K).
+    """Poses of one dancer: `xy` float32 (T, K, 2) px of the upright frame, `score` float32 (T, K) in [0, 1].
 
-    Score is in [0, 1]. Where the dancer is absent, score is 0 and xy NaN. `size` is (width, height) of the
-    frames, `fps` their rate, `fingerprint` says what they were made of and how.
+    Where the dancer is absent, score is 0 and xy NaN. `size` is (width, height) of the frames in px, `fps` their
+    rate. `fingerprint` identifies the input and the method; `model` names the pose network.
     """
 
     xy: NDArray[np.float32]
@@ -52,48 +54,48 @@ class PoseSequence:
 
     @property
     def present(self) -> NDArray[np.bool_]:
-        """(T,) whether the dancer is there at all."""
+        """bool (T,): whether the dancer is present."""
         return np.asarray((self.score > 0).any(axis=1), np.bool_)
 
     def slice(self, start_frame: int, stop_frame: int) -> PoseSequence:
-        """Frames [start, stop) as a sequence of its own."""
+        """Frames [start, stop) as a new sequence."""
         return replace(self, xy=self.xy[start_frame:stop_frame], score=self.score[start_frame:stop_frame])
 
     def points(self, *names: str) -> NDArray[np.float32]:
-        """(T, N, 2) the named keypoints, px."""
+        """The named keypoints, float32 (T, N, 2) px."""
         return self.xy[:, [self.topology.index[n] for n in names]]
 
 
-def joined(parts: Sequence[PoseSequence], names: Sequence[str]) -> PoseSequence:
-    """One sequence after the other, of one dancer in frames of one size; notices tell whose they are by name."""
+def concat_poses(parts: Sequence[PoseSequence], names: Sequence[str]) -> PoseSequence:
+    """Concatenate sequences of one dancer in frames of one size; each part's name precedes its notices."""
     first = parts[0]
     if len(parts) == 1:
         return first
     assert all((p.topology, p.size) == (first.topology, first.size) for p in parts)
     starts = accumulate((len(p) for p in parts), initial=0)
-    told = [n.of_part(name, start) for p, name, start in zip(parts, names, starts, strict=False) for n in p.notices]
+    notices = [n.of_part(name, start) for p, name, start in zip(parts, names, starts, strict=False) for n in p.notices]
     return replace(
         first,
         xy=np.concatenate([p.xy for p in parts]),
         score=np.concatenate([p.score for p in parts]),
-        notices=tuple(told),
+        notices=tuple(notices),
         fingerprint=fingerprint(*(p.fingerprint for p in parts)),
     )
 
 
 def torso_lengths(poses: PoseSequence) -> NDArray[np.float32]:
-    """(T,) px from the middle of the shoulders to the middle of the hips; NaN where absent."""
+    """float32 (T,) px from the middle of the shoulders to the middle of the hips; NaN where absent."""
     p = poses.points("left_shoulder", "right_shoulder", "left_hip", "right_hip")
     return np.asarray(np.linalg.norm(p[:, :2].mean(axis=1) - p[:, 2:].mean(axis=1), axis=1), np.float32)
 
 
 def torso_px(poses: PoseSequence) -> float:
-    """Median torso length, px: the unit in which joint errors are told."""
+    """Median torso length, px: the unit of joint errors."""
     return float(np.nanmedian(torso_lengths(poses)))
 
 
 def write_poses(poses: PoseSequence, path: Path) -> None:
-    """Write one row a frame; the file appears whole or not at all."""
+    """Write one row per frame; the file is written atomically."""
     meta = {
         "version": SCHEMA_VERSION,
         "topology": poses.topology.name,
@@ -112,25 +114,26 @@ def write_poses(poses: PoseSequence, path: Path) -> None:
             "score": pa.FixedSizeListArray.from_arrays(pa.array(poses.score.reshape(-1)), k),
         }
     ).replace_schema_metadata({"dancedist": json.dumps(meta)})
-    with published(path) as partial:
-        pq.write_table(table, partial, compression="zstd", use_dictionary=False, row_group_size=ROWS_AT_ONCE)
+    with atomic_write(path) as partial:
+        pq.write_table(table, partial, compression="zstd", use_dictionary=False, row_group_size=ROW_GROUP_ROWS)
 
 
 def read_poses(path: Path) -> PoseSequence:
-    """Read what `write_poses` wrote. Raises FileInvalid for any other file."""
+    """Read a file that `write_poses` wrote. Raises FileInvalid for any other file."""
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
-        raise FileInvalid("is no poses file", file=path, expected="Parquet", got=str(error).splitlines()[0]) from error
+        got = str(error).splitlines()[0]
+        raise FileInvalid("is not a poses file", file=path, expected="Parquet", got=got) from error
     raw = (table.schema.metadata or {}).get(b"dancedist")
     meta = json.loads(raw) if raw else {}
     if meta.get("version") != SCHEMA_VERSION:
-        got = f"version {meta['version']}" if meta else "another kind of Parquet"
-        raise FileInvalid("is no poses file", file=path, expected=f"poses version {SCHEMA_VERSION}", got=got)
+        got = f"version {meta['version']}" if meta else "Parquet without poses"
+        raise FileInvalid("is not a poses file", file=path, expected=f"poses version {SCHEMA_VERSION}", got=got)
     try:
         return _sequence(table, meta)
     except (KeyError, ValueError) as error:
-        raise FileInvalid("is no poses file", file=path, expected="whole columns", got=str(error)) from error
+        raise FileInvalid("is not a poses file", file=path, expected="complete columns", got=str(error)) from error
 
 
 def _sequence(table: pa.Table, meta: dict[str, Any]) -> PoseSequence:

@@ -1,4 +1,4 @@
-"""Jitter out of poses: a confidence-adaptive median, or the One-Euro filter."""
+"""Remove jitter from poses with a confidence-adaptive median or the One-Euro filter."""
 
 from __future__ import annotations
 
@@ -10,54 +10,59 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from dancedist.pose.runtime import Floats
+from dancedist.arrays import Floats
 
-# Frames that are sorted at once: bounds the memory of an hour of film.
+# Frames sorted at once: bounds the memory of an hour of poses.
 BLOCK_FRAMES = 2048
-# One-Euro: cut-off at rest, Hz; how fast it opens, Hz per figure height a second; cut-off of the speed, Hz.
+# One-Euro: cut-off at rest, Hz; its slope, Hz per (person's height per second); cut-off of the speed, Hz.
 MIN_CUTOFF_HZ = 1.0
-OPENS_HZ = 40.0
+CUTOFF_SLOPE = 40.0
 SPEED_CUTOFF_HZ = 3.0
 
 
 def smooth(
-    xy: Floats, score: Floats, fps: Fraction, method: Literal["median", "one_euro", "none"], window_frames: int = 7
+    xy: Floats, score: Floats, fps: Fraction, method: Literal["median", "one_euro", "none"], length_frames: int = 7
 ) -> Floats:
-    """xy (T, K, 2) px, NaN where absent, and score (T, K) -> smoothed xy (T, K, 2); what is absent stays so."""
+    """Smooth xy float32 (T, K, 2) px, NaN where absent, with score float32 (T, K) in [0, 1].
+
+    Returns xy of the same shape, type and unit; absent keypoints stay absent.
+    """
     assert xy.shape == (*score.shape, 2), (xy.shape, score.shape)
     if method == "median":
-        return adaptive_median(xy, score, window_frames)
+        return adaptive_median(xy, score, length_frames)
     return one_euro(xy, fps) if method == "one_euro" else xy
 
 
-def adaptive_median(xy: Floats, score: Floats, window_frames: int = 7) -> Floats:
-    """Weighted median over `window_frames` (odd) frames round each; xy (T, K, 2), score (T, K) -> (T, K, 2).
+def adaptive_median(xy: Floats, score: Floats, length_frames: int = 7) -> Floats:
+    """Weighted median over `length_frames` (odd) frames around each frame.
 
-    A frame weighs its score, and less the farther away it is. Two frames equally far count alike, as the lower
-    score of both: so steady motion passes unchanged, with no lag, at the ends and beside absent frames too. The
-    result is always a position that was seen.
+    xy float32 (T, K, 2) px, NaN where absent, and score float32 (T, K) in [0, 1] -> xy float32 (T, K, 2) px.
+
+    A frame's weight is its score, decreasing with its distance. Two frames at the same distance both get the lower
+    of their scores: so steady motion passes unchanged, without lag, also at the ends and beside absent frames. Every
+    result is one of the input positions.
     """
-    assert window_frames % 2 == 1, window_frames
-    reach = window_frames // 2
-    near = (1 + reach - np.abs(np.arange(-reach, reach + 1))).astype(np.float32)
+    assert length_frames % 2 == 1, length_frames
+    radius = length_frames // 2
+    kernel = (1 + radius - np.abs(np.arange(-radius, radius + 1))).astype(np.float32)
     out = np.empty_like(xy)
     for start in range(0, len(xy), BLOCK_FRAMES):
-        here = slice(start, min(start + BLOCK_FRAMES, len(xy)))
-        # The block and what its windows reach to beyond it, which at the ends is nothing.
-        seen = slice(max(0, start - reach), here.stop + reach)
-        pad = seen.start - (start - reach), max(0, seen.stop - len(xy))
-        weight = np.where(np.isfinite(xy[seen]).all(axis=-1), score[seen], 0).astype(np.float32)
-        padded_xy = np.pad(xy[seen], (pad, (0, 0), (0, 0)), constant_values=np.nan)
+        block = slice(start, min(start + BLOCK_FRAMES, len(xy)))
+        # The block with `radius` frames on either side; at the ends of the sequence these are padded as absent.
+        padded = slice(max(0, start - radius), block.stop + radius)
+        pad = padded.start - (start - radius), max(0, padded.stop - len(xy))
+        weight = np.where(np.isfinite(xy[padded]).all(axis=-1), score[padded], 0).astype(np.float32)
+        padded_xy = np.pad(xy[padded], (pad, (0, 0), (0, 0)), constant_values=np.nan)
         weight = np.pad(weight, (pad, (0, 0)))
-        weights = sliding_window_view(weight, window_frames, axis=0)
-        weights = np.minimum(weights, weights[..., ::-1]) * near
-        median = _weighted_median(sliding_window_view(padded_xy, window_frames, axis=0), weights[:, :, None, :])
-        out[here] = np.where(weight[reach : len(weight) - reach, :, None] > 0, median, xy[here])
+        weights = sliding_window_view(weight, length_frames, axis=0)
+        weights = np.minimum(weights, weights[..., ::-1]) * kernel
+        median = _weighted_median(sliding_window_view(padded_xy, length_frames, axis=0), weights[:, :, None, :])
+        out[block] = np.where(weight[radius : len(weight) - radius, :, None] > 0, median, xy[block])
     return out
 
 
 def _weighted_median(values: Floats, weights: Floats) -> Floats:
-    """Along the last axis: the first value in order at which half of the weight is reached. NaN weighs nothing."""
+    """Along the last axis: the smallest value with at least half of the weight at or below it. NaN weighs nothing."""
     order = np.argsort(values, axis=-1)
     sums = np.cumsum(np.take_along_axis(np.broadcast_to(weights, values.shape), order, axis=-1), axis=-1)
     middle = np.argmax(2 * sums >= sums[..., -1:], axis=-1)[..., None]
@@ -65,31 +70,31 @@ def _weighted_median(values: Floats, weights: Floats) -> Floats:
 
 
 def one_euro(xy: Floats, fps: Fraction) -> Floats:
-    """One-Euro filter (Casiez et al., CHI 2012, eqs. 1-5): xy (T, K, 2) px -> (T, K, 2), absent frames kept.
+    """One-Euro filter (Casiez et al., CHI 2012, eqs. 1-5): xy float32 (T, K, 2) px -> xy of the same shape and unit.
 
-    Speed is counted in figure heights, so that the result does not depend on the picture's size. It starts
-    afresh after a keypoint was absent.
+    Speed is measured in heights of the person, so that the result does not depend on the frame's size. Absent
+    keypoints (NaN) stay absent; the filter restarts after each.
     """
-    height = _figure_height(xy)
+    height = _person_height(xy)
     rate = float(fps)
     out = xy.copy()
     speed = np.zeros(xy.shape[1:], np.float32)
-    speed_share = _share(np.array(SPEED_CUTOFF_HZ), rate)
+    speed_factor = _smoothing_factor(np.array(SPEED_CUTOFF_HZ), rate)
     for t in range(1, len(xy)):
         step = (xy[t] - out[t - 1]) * rate
-        goes_on = np.isfinite(step)
-        speed = np.where(goes_on, speed + speed_share * (step - speed), 0).astype(np.float32)
-        cutoff = MIN_CUTOFF_HZ + OPENS_HZ * np.abs(speed) / height
-        out[t] = np.where(goes_on, out[t - 1] + _share(cutoff, rate) * (xy[t] - out[t - 1]), xy[t])
+        present = np.isfinite(step)
+        speed = np.where(present, speed + speed_factor * (step - speed), 0).astype(np.float32)
+        cutoff = MIN_CUTOFF_HZ + CUTOFF_SLOPE * np.abs(speed) / height
+        out[t] = np.where(present, out[t - 1] + _smoothing_factor(cutoff, rate) * (xy[t] - out[t - 1]), xy[t])
     return out
 
 
-def _share(cutoff_hz: NDArray[np.floating], rate_hz: float) -> NDArray[np.floating]:
-    """Part of a new value that a first-order low pass lets through (eq. 5)."""
-    turn = 2 * math.pi * cutoff_hz / rate_hz
-    return turn / (turn + 1)
+def _smoothing_factor(cutoff_hz: NDArray[np.floating], rate_hz: float) -> NDArray[np.floating]:
+    """Smoothing factor alpha of a first-order low-pass filter (eq. 5)."""
+    ratio = 2 * math.pi * cutoff_hz / rate_hz
+    return ratio / (ratio + 1)
 
 
-def _figure_height(xy: Floats) -> float:
+def _person_height(xy: Floats) -> float:
     y = xy[(~np.isnan(xy[..., 1])).any(axis=1), :, 1]
     return max(1.0, float(np.median(np.nanmax(y, axis=1) - np.nanmin(y, axis=1)))) if len(y) else 1.0

@@ -1,4 +1,4 @@
-"""Which keypoints a pose has and which of them are joined: the field's layouts as data."""
+"""Keypoint layouts (topologies): the names of the keypoints and the limbs that join them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _WHOLEBODY133 = [
     *(f"left_hand_{i}" for i in range(21)),
     *(f"right_hand_{i}" for i in range(21)),
 ]
-# The 25 points of OpenPose's BODY_25, the paper's layout.
+# OpenPose's BODY_25, the paper's layout.
 _OPENPOSE25 = (
     "nose neck right_shoulder right_elbow right_wrist left_shoulder left_elbow left_wrist hip right_hip right_knee "
     "right_ankle left_hip left_knee left_ankle right_eye left_eye right_ear left_ear left_big_toe left_small_toe "
@@ -63,12 +63,12 @@ class Topology:
 
     @cached_property
     def index(self) -> dict[str, int]:
-        """Keypoint name -> its row."""
+        """Keypoint name -> its index."""
         return {name: i for i, name in enumerate(self.names)}
 
     @cached_property
     def limb_indices(self) -> NDArray[np.int64]:
-        """(L, 2) rows of the limbs' ends."""
+        """int64 (L, 2): keypoint indices of the limbs' ends."""
         return np.array([[self.index[a], self.index[b]] for a, b in self.limbs], dtype=np.int64)
 
 
@@ -84,7 +84,7 @@ def _hand(side: str) -> str:
 
 
 def _face() -> str:
-    # iBUG-68: jaw, brows, nose bridge, nose base, eyes, lips; closed where the flag says so.
+    # iBUG-68 contours (start, stop, closed): jaw, brows, nose bridge, nose base, eyes, lips.
     runs = [(0, 17, 0), (17, 22, 0), (22, 27, 0), (27, 31, 0), (31, 36, 0), (36, 42, 1), (42, 48, 1), (48, 60, 1)]
     runs.append((60, 68, 1))
     pairs = [(i, i + 1) for a, b, _ in runs for i in range(a, b - 1)] + [(b - 1, a) for a, b, closed in runs if closed]
@@ -102,17 +102,18 @@ OPENPOSE25 = Topology("openpose25", tuple(_OPENPOSE25), _limbs(f"{_TRUNK} {_FOOT
 
 TOPOLOGIES = {t.name: t for t in (COCO17, HALPE26, WHOLEBODY133, OPENPOSE25)}
 
-# A point that a layout lacks is the middle of these two, where it has them.
-_MIDDLES = {"neck": ("left_shoulder", "right_shoulder"), "hip": ("left_hip", "right_hip")}
+# Keypoints that are derived as the midpoint of two others where a layout lacks them.
+_MIDPOINTS = {"neck": ("left_shoulder", "right_shoulder"), "hip": ("left_hip", "right_hip")}
 
 
 def convert(
     xy: NDArray[np.float32], score: NDArray[np.float32], source: Topology, to: Topology
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Put poses of one layout into another.
+    """Convert poses from one layout to another.
 
-    xy (..., K, 2) px, score (..., K) -> the same in `to`'s order. Neck and hip are made as the middle of
-    shoulders and hips where `source` lacks them; any other missing point is absent (NaN, score 0).
+    xy float32 (..., K, 2) px and score float32 (..., K) in [0, 1] -> both in `to`'s order. Where `source` has no neck
+    or hip, they are the midpoints of shoulders and hips, with the lower score; other missing keypoints are absent
+    (NaN, score 0).
     """
     out_xy = np.full((*xy.shape[:-2], len(to), 2), np.nan, np.float32)
     out_score = np.zeros((*score.shape[:-1], len(to)), np.float32)
@@ -120,8 +121,8 @@ def convert(
         if name in source.index:
             out_xy[..., i, :] = xy[..., source.index[name], :]
             out_score[..., i] = score[..., source.index[name]]
-        elif name in _MIDDLES:
-            a, b = (source.index[part] for part in _MIDDLES[name])
+        elif name in _MIDPOINTS:
+            a, b = (source.index[part] for part in _MIDPOINTS[name])
             out_xy[..., i, :] = (xy[..., a, :] + xy[..., b, :]) / 2
             out_score[..., i] = np.minimum(score[..., a], score[..., b])
     return out_xy, out_score

@@ -1,4 +1,4 @@
-"""A source's dance, danced by a dancer: the finished film."""
+"""The complete film: a source's dance, rendered with a dancer."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from dancedist.arrays import Rgb
 from dancedist.bundle.bundle import Bundle
 from dancedist.errors import FileInvalid, Notice
 from dancedist.pose.sequence import PoseSequence
 from dancedist.progress import Advance, silent
-from dancedist.recipe import VideoRecipe
+from dancedist.recipe.schema import VideoRecipe
 from dancedist.render.chunk import render_chunk
-from dancedist.render.finish import Finish
+from dancedist.render.compose import FrameComposer
 from dancedist.render.plan import GROUP_FRAMES, Chunk
 from dancedist.retarget.stats import RetargetStats
 from dancedist.retarget.transform import retarget
@@ -23,13 +23,13 @@ from dancedist.skeleton.face import face_box
 from dancedist.video.encode import write_film
 from dancedist.video.probe import Video
 
-# Rates that differ by less look the same.
+# Frame rates that differ by a smaller part look the same.
 _RATE_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
 class Film:
-    """What was rendered, and what is worth telling about it."""
+    """A rendered film: its file, frames, (width, height) px, and notices on what degraded."""
 
     path: Path
     frames: int
@@ -38,22 +38,25 @@ class Film:
 
 
 def as_danced_by(bundle: Bundle, source_poses: PoseSequence) -> PoseSequence:
-    """The source's poses in px of the target's frame, with notices on what does not match."""
+    """Retarget the source's poses to px of the target's frame; notices say what does not match.
+
+    Raises FileInvalid if the poses have another topology than the dancer.
+    """
     dancer = bundle.dancer
     if source_poses.topology.name != dancer.topology:
         expected, got = dancer.topology, source_poses.topology.name
-        raise FileInvalid("poses of another layout than the dancer's", expected=expected, got=got)
+        raise FileInvalid("the poses have another layout than the dancer", expected=expected, got=got)
     stats = RetargetStats.of(source_poses)
     poses = retarget(source_poses, stats, bundle.stats, dancer.recipe.retarget, dancer.frame_size)
     notices = list(poses.notices)
     if abs(float(source_poses.fps / bundle.fps) - 1) > _RATE_TOLERANCE:
         rates = float(source_poses.fps), float(bundle.fps)
-        told = f"the source runs at {rates[0]:.2f} frames/s, the dancer was trained at {rates[1]:.2f}"
-        notices.append(Notice("rate-differs", told))
+        message = f"the source runs at {rates[0]:.2f} frames/s, the dancer was trained at {rates[1]:.2f}"
+        notices.append(Notice("rate-differs", message))
     absent = np.flatnonzero(~poses.present)
     if len(absent):
-        told = f"{len(absent)} of {len(poses)} frames show no dancer: the last pose is held"
-        notices.append(Notice("pose-held", told, int(absent[0])))
+        message = f"{len(absent)} of {len(poses)} frames show no dancer: the last pose is held"
+        notices.append(Notice("pose-held", message, int(absent[0])))
     unseen = sum(face_box(*pose, poses.topology) is None for pose in zip(poses.xy, poses.score, strict=True))
     if bundle.face is not None and unseen:
         notices.append(Notice("face-unseen", f"{unseen} of {len(poses)} frames show no face: it is not refined there"))
@@ -62,12 +65,12 @@ def as_danced_by(bundle: Bundle, source_poses: PoseSequence) -> PoseSequence:
     )
 
 
-def render_frames(bundle: Bundle, poses: PoseSequence, advance: Advance = silent) -> Iterator[NDArray[np.uint8]]:
-    """Frames uint8 (H, W, 3) in the target's size for `poses` in px of the target's frame."""
-    finish = Finish(bundle)
+def render_frames(bundle: Bundle, poses: PoseSequence, advance: Advance = silent) -> Iterator[Rgb]:
+    """Render frames, uint8 RGB (H, W, 3) in the target's size, for `poses` in px of the target's frame."""
+    compose = FrameComposer(bundle)
     for picture in render_chunk(bundle, poses, Chunk(0, len(poses))):
         advance(1)
-        yield finish(picture)
+        yield compose(picture)
 
 
 def render_film(
@@ -79,7 +82,10 @@ def render_film(
     metadata: dict[str, str] | None = None,
     advance: Advance = silent,
 ) -> Film:
-    """Write the film: the target's size and aspect, the source's length, rate and sound."""
+    """Write the film: the target's size and aspect, the source's length, rate and sound.
+
+    `source_poses` in px of the source's frame. Raises FileInvalid if they have another topology than the dancer.
+    """
     poses = as_danced_by(bundle, source_poses)
     frames = render_frames(bundle, poses, advance)
     audio = source.path if source.audio_codec else None
@@ -88,7 +94,7 @@ def render_film(
         frames,
         poses.fps,
         crf=encoding.crf,
-        speed=encoding.speed,
+        x264_preset=encoding.x264_preset,
         group_frames=GROUP_FRAMES,
         audio_from=audio,
         metadata=metadata,

@@ -1,28 +1,29 @@
-"""Which frames are rendered together."""
+"""Division of a dance into chunks that are rendered independently."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
 
-# Long enough that warming up is a few percent of it, short enough that a minute is shared out among several.
+# Long enough that the warm-up is a few percent of it, short enough that a minute is divided among several workers.
 CHUNK_FRAMES = 180
-# Frames that are encoded by themselves: chunks begin where such a group does, so that however a film is cut its packets
-# are the same.
+# Frames that are encoded independently (a GOP). Chunks start where a group starts, so that a film's packets do not
+# depend on the division.
 GROUP_FRAMES = 60
-# Warm-up beyond what the dancer needs to come within 50 dB: encoding makes more of such a difference than is there.
+# Warm-up beyond what the dancer needs to come within 50 dB: encoding amplifies small differences.
 SPARE_FRAMES = 4
-# And at least so long: of most chunks the pictures are by then those of the unbroken rendering, to the bit.
+# Minimum warm-up: after it most chunks equal the continuous rendering to the bit.
 WARM_UP_FRAMES = 9
-# No more than this part of a chunk is rendered twice, unless the film is shorter than that.
+# At most this part of a chunk is warm-up, unless the film is shorter than such a chunk.
 _WARM_UP_SHARE = 0.05
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Frames [start, stop) to keep; `warm_up` frames before them are rendered and dropped.
+    """Frames [start, stop) of a dance, plus frames that are rendered but not part of the chunk.
 
-    `tail` frames after them are rendered too: what the seam to the next chunk is measured on.
+    `warm_up` frames before them are rendered and dropped. `tail` frames after them are rendered to measure the seam
+    to the next chunk.
     """
 
     start: int
@@ -35,19 +36,19 @@ class Chunk:
 
     @property
     def frames(self) -> range:
-        """All that is rendered for it."""
+        """All frames that are rendered for the chunk."""
         return range(self.start - self.warm_up, self.stop + self.tail)
 
     def warmer(self) -> Chunk:
-        """The same with twice the warm-up, or as much as there is before it."""
+        """The same chunk with twice the warm-up, or with all frames before it if there are fewer."""
         return Chunk(self.start, self.stop, min(self.start, max(1, 2 * self.warm_up)), self.tail)
 
 
 def plan(frames: int, settling_frames: int | None, chunk_frames: int = CHUNK_FRAMES) -> tuple[Chunk, ...]:
-    """Chunks of about `chunk_frames` that cover `frames`, each but the first warmed up until the dancer has settled.
+    """Divide `frames` into chunks of about `chunk_frames`; each but the first is warmed up until the dancer settles.
 
-    Told from its arguments alone, so that a film is the same however many render it. A dancer that never forgets how
-    it began (None) is rendered in one chunk; one that sees no past (0) needs no warm-up.
+    Depends on the arguments alone, so that a film is the same for any number of workers. `settling_frames`: None, for
+    a dancer that never settles, gives one chunk; 0, for one that sees no past, gives chunks without warm-up.
     """
     if frames == 0:
         return ()

@@ -1,22 +1,20 @@
-"""Where the face and the body are in a picture, told from the pose."""
+"""Boxes of the face and the body in a picture, from the pose."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dancedist.pose.sequence import PoseSequence
+from dancedist.arrays import Box
+from dancedist.pose.sequence import MIN_SCORE, PoseSequence
 from dancedist.pose.topology import Topology
 
-Box = tuple[float, float, float, float]
-
-MIN_SCORE = 0.3
-# Mean proportions of adults, as parts of the height: what the box is scaled with. Each is shortened when it
-# points at the camera, never lengthened, so the largest estimate is taken.
+# Mean proportions of adults, as fractions of the height. Foreshortening makes a length only shorter, so the largest
+# of the estimated heights is used.
 _LENGTHS = {"torso": 0.29, "shoulders": 0.21, "thigh": 0.245, "shin": 0.245}
-# The paper's crop: 128 px in a picture 512 px high that the dancer fills.
+# Side of the face's box / height: the paper's crop has 128 px in a picture of 512 px, which the dancer fills.
 _FACE_SIDE = 0.25
-# Ears this far in the wrong order, in their own distance's usual length (0.09 of the height): the back of the head.
+# The dancer's back is turned if the ears are mirrored by more than _BEHIND times their usual distance, _EARS heights.
 _BEHIND = 0.25
 _EARS = 0.09
 
@@ -24,10 +22,10 @@ _EARS = 0.09
 def face_box(
     xy: NDArray[np.float32], score: NDArray[np.float32], topology: Topology, min_score: float = MIN_SCORE
 ) -> Box | None:
-    """Square (x0, y0, x1, y1) px round the nose, its side a quarter of the dancer's height.
+    """Square box (x0, y0, x1, y1) px around the nose; its side is a quarter of the dancer's height.
 
-    xy (K, 2) px, score (K,). May reach beyond the picture. None where no face is seen: nose or both eyes are
-    absent, the dancer's back is turned, or nothing of the body tells the scale.
+    xy float32 (K, 2) px, score float32 (K,) in [0, 1]. The box may extend beyond the picture. None if the face is not
+    visible: nose or both eyes are absent, the dancer's back is turned, or no limb gives the scale.
     """
     point = _Points(xy, score, topology, min_score)
     height_px = _height_px(point)
@@ -41,7 +39,7 @@ def face_box(
 
 
 def face_boxes(poses: PoseSequence) -> NDArray[np.float32]:
-    """(T, 4) `face_box` of every frame, px; NaN where no face is seen."""
+    """`face_box` of every frame, float32 (T, 4) px; NaN where no face is visible."""
     boxes = np.full((len(poses), 4), np.nan, np.float32)
     for t in np.flatnonzero(poses.present).tolist():
         box = face_box(poses.xy[t], poses.score[t], poses.topology)
@@ -58,33 +56,33 @@ def body_box(
     margin: float = 0.1,
     min_score: float = MIN_SCORE,
 ) -> Box | None:
-    """(x0, y0, x1, y1) px that holds all seen keypoints and a margin, within the picture.
+    """Box (x0, y0, x1, y1) px of all present keypoints plus a margin, within the picture.
 
-    xy (K, 2) px, score (K,); `size` (width, height) px; `margin` is a part of the box's longer side. x1 and y1
-    are exclusive edges. None where nothing is seen inside the picture.
+    xy float32 (K, 2) px, score float32 (K,) in [0, 1]; `size` (width, height) px; `margin` is a fraction of the box's
+    longer side. x1 and y1 are exclusive edges. None if no keypoint is inside the picture.
     """
     assert len(xy) == len(topology), (len(xy), len(topology))
-    seen = xy[(score >= min_score) & np.isfinite(xy).all(axis=1)].astype(np.float64)
-    if not len(seen):
+    present = xy[(score >= min_score) & np.isfinite(xy).all(axis=1)].astype(np.float64)
+    if not len(present):
         return None
-    low, high = seen.min(axis=0), seen.max(axis=0) + 1
+    low, high = present.min(axis=0), present.max(axis=0) + 1
     border = margin * (high - low).max()
     (x0, y0), (x1, y1) = np.clip(low - border, 0, size), np.clip(high + border, 0, size)
     return (float(x0), float(y0), float(x1), float(y1)) if x0 < x1 and y0 < y1 else None
 
 
 class _Points:
-    """Keypoints by name; None where one is not seen or the topology lacks it."""
+    """Keypoints by name; None if one is absent or not in the topology."""
 
     def __init__(
         self, xy: NDArray[np.float32], score: NDArray[np.float32], topology: Topology, min_score: float
     ) -> None:
         self.xy, self.index = xy.astype(np.float64), topology.index
-        self.seen = (score >= min_score) & np.isfinite(xy).all(axis=1)
+        self.present = (score >= min_score) & np.isfinite(xy).all(axis=1)
 
     def __call__(self, name: str) -> NDArray[np.float64] | None:
         i = self.index.get(name)
-        return self.xy[i] if i is not None and self.seen[i] else None
+        return self.xy[i] if i is not None and self.present[i] else None
 
     def middle(self, name: str) -> NDArray[np.float64] | None:
         a, b = self(f"left_{name}"), self(f"right_{name}")
@@ -107,7 +105,7 @@ def _height_px(point: _Points) -> float | None:
 
 
 def _back_of_head(point: _Points, height_px: float) -> bool:
-    """Whether the ears (else the eyes) lie mirrored, however the head is turned in the picture."""
+    """Whether the ears (else the eyes) are mirrored, for any rotation of the head in the picture."""
     shoulders = point.middle("shoulder")
     for part in ("ear", "eye"):
         left, right, middle = point(f"left_{part}"), point(f"right_{part}"), point.middle(part)

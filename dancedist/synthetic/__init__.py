@@ -1,4 +1,4 @@
-"""A drawn dancer whose joints are known: ground truth for poses, retargeting and the transfer itself."""
+"""A drawn dancer with known joints: ground truth for poses, retargeting and motion transfer."""
 
 from dancedist.synthetic.backdrop import Backdrop
 from dancedist.synthetic.body import Proportions, joints

@@ -1,4 +1,4 @@
-"""Where they dance: a wall with something on it over a floor in perspective. It stands still."""
+"""Draw a static backdrop: a wall with a pattern and a poster above a floor in perspective."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Image = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Backdrop:
-    """Wall and floor, seen by `camera`; the wall stands `wall_m` behind the dancer's mark."""
+    """Wall and floor as seen by `camera`; the wall is `wall_m` behind the dancer's mark."""
 
     wall: Literal["brick", "panels"] = "brick"
     wall_colour: Colour = (150, 92, 74)
@@ -34,41 +34,41 @@ class Backdrop:
 
 @lru_cache(maxsize=16)
 def paint(backdrop: Backdrop, size: tuple[int, int]) -> Image:
-    """float32 (H, W, 3) in 0..255. The same array each time: copy it before drawing on it."""
+    """The backdrop as float32 RGB (H, W, 3) in [0, 255]; the array is cached and read-only: copy it to draw on it."""
     w, h = size
-    fine = 2
-    columns, rows = np.arange(w * fine, dtype=np.float32), np.arange(h * fine, dtype=np.float32)
-    x, y = np.meshgrid((columns + 0.5) / fine, (rows + 0.5) / fine)
+    oversampling = 2
+    columns, rows = np.arange(w * oversampling, dtype=np.float32), np.arange(h * oversampling, dtype=np.float32)
+    x, y = np.meshgrid((columns + 0.5) / oversampling, (rows + 0.5) / oversampling)
     cam = backdrop.camera
     depth = cam.distance_m + backdrop.wall_m
     scale = cam.focal * h / depth
     wall_x, wall_y = (x - cam.centre * w) / scale, cam.eye_m - (y - cam.horizon * h) / scale
     below = np.maximum((y - cam.horizon * h) / (cam.focal * h), 1e-3)
-    away = cam.eye_m / below
-    floor_x, floor_z = (x - cam.centre * w) * away / (cam.focal * h), away
+    distance = cam.eye_m / below
+    floor_x, floor_z = (x - cam.centre * w) * distance / (cam.focal * h), distance
     rng = np.random.default_rng(backdrop.seed)
     wall = _brick(wall_x, wall_y, backdrop, rng) if backdrop.wall == "brick" else _panels(wall_x, wall_y, backdrop, rng)
     if backdrop.poster is not None:
         _poster(wall, wall_x - backdrop.poster_at_m[0], wall_y - backdrop.poster_at_m[1], backdrop.poster)
     wall = _skirting(wall, wall_y)
     floor = (_planks if backdrop.floor == "planks" else _tiles)(floor_x, floor_z, backdrop, rng)
-    floor *= np.clip(0.62 + 0.42 * (depth - away) / 1.2, 0.62, 1.0)[:, :, None]
+    floor *= np.clip(0.62 + 0.42 * (depth - distance) / 1.2, 0.62, 1.0)[:, :, None]
     lamp = 0.72 + 0.38 * np.exp(-((wall_x + 0.5) ** 2 + (wall_y - 1.7) ** 2) / 2.6)
-    part = np.clip(wall_y * scale * fine + 0.5, 0, 1)[:, :, None]
-    both = np.clip(wall * lamp[:, :, None] * part + floor * (1 - part), 0, 255)
-    out = np.asarray(cv2.resize(both, (w, h), interpolation=cv2.INTER_AREA), np.float32)
+    coverage = np.clip(wall_y * scale * oversampling + 0.5, 0, 1)[:, :, None]
+    picture = np.clip(wall * lamp[:, :, None] * coverage + floor * (1 - coverage), 0, 255)
+    out = np.asarray(cv2.resize(picture, (w, h), interpolation=cv2.INTER_AREA), np.float32)
     out.setflags(write=False)
     return out
 
 
 def _grain(shape: tuple[int, ...], rng: np.random.Generator, cells: tuple[int, int]) -> Image:
-    """Soft noise, -1..1."""
+    """Smooth noise in [-1, 1]."""
     coarse = rng.uniform(-1, 1, cells).astype(np.float32)
     return np.asarray(cv2.resize(coarse, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC), np.float32)
 
 
 def _pick(table: Image, a: Image, b: Image) -> Image:
-    """A random number for every brick or plank."""
+    """Random number of each brick or plank."""
     return np.asarray(table[a.astype(np.int64) % table.shape[0], b.astype(np.int64) % table.shape[1]])
 
 

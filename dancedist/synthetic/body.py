@@ -1,4 +1,4 @@
-"""A body of bones: from the numbers that a dance gives to joints in space."""
+"""Forward kinematics: from the parameters of a dance to joints in space."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from dancedist.pose.topology import HALPE26
 
 Floats = NDArray[np.floating]
 
-# What a dance moves, one column each: metres, and degrees for what turns. `l_` and `r_` are the dancer's own sides.
-# An arm's `raise` is 0 hanging, 90 level, 180 up; its `front` turns it from sideways (0) to straight ahead (90).
+# Parameters of a motion, one per column: lengths in metres, angles in degrees. `l_` and `r_` are the dancer's sides.
+# An arm's `raise` is 0 hanging, 90 level, 180 up; its `front` rotates it from sideways (0) to straight ahead (90).
 _ARM = "upper_raise upper_front fore_raise fore_front"
 _LEG = "foot_out foot_front foot_lift foot_point"
 PARAMETERS = (
@@ -24,7 +24,7 @@ COLUMN = {name: i for i, name in enumerate(PARAMETERS)}
 
 @dataclass(frozen=True)
 class Proportions:
-    """Lengths in metres between the joints, as an anatomist would put them."""
+    """Lengths between joints, in metres."""
 
     shoulders: float = 0.37
     hips: float = 0.20
@@ -40,19 +40,19 @@ class Proportions:
 
     @property
     def ankle(self) -> float:
-        """Height of the ankle over the floor."""
+        """Height of the ankle above the floor, m."""
         return 0.45 * self.foot
 
     @property
     def leg(self) -> float:
-        """Length of a straight leg, hip to ankle."""
+        """Length of a straight leg from hip to ankle, m."""
         return self.thigh + self.shin
 
 
 def joints(proportions: Proportions, motion: Floats) -> Floats:
-    """Joints of HALPE26 in space: motion (T, P) by `PARAMETERS` -> (T, 26, 3) metres.
+    """Joints of HALPE26 in space: motion, floats (T, P) in the order of `PARAMETERS` -> float64 (T, 26, 3) metres.
 
-    x to the image's right, y up from the floor, z towards the camera; the dancer faces the camera.
+    x points to the image's right, y up from the floor, z to the camera; the dancer faces the camera.
     """
     p = proportions
     m = {name: motion[:, i] for name, i in COLUMN.items()}
@@ -79,7 +79,7 @@ def _set(out: Floats, prefix: str, parts: dict[str, Floats]) -> None:
 
 
 def _turn(yaw: Floats, pitch: Floats, roll: Floats) -> Floats:
-    """(T, 3, 3) rotations, degrees: yaw turns the face to the image's right, pitch bows, roll leans to the right."""
+    """Rotations (T, 3, 3) from degrees: yaw turns the face to the image's right, pitch bows, roll leans right."""
     (sy, sp, sr), (cy, cp, cr) = (f(np.radians([yaw, pitch, roll])) for f in (np.sin, np.cos))
     zero, one = np.zeros_like(cy), np.ones_like(cy)
     about_y = np.stack([cy, zero, sy, zero, one, zero, -sy, zero, cy], axis=1).reshape(-1, 3, 3)
@@ -89,13 +89,13 @@ def _turn(yaw: Floats, pitch: Floats, roll: Floats) -> Floats:
 
 
 def _hip_height(p: Proportions, m: dict[str, Floats]) -> Floats:
-    """Height of the hips, so low that no leg must be longer than it is."""
+    """Height of the hips, low enough that both feet are in reach of the legs."""
     height = p.leg * 0.995 + p.ankle - m["drop"]
     for side, sign in (("l", 1.0), ("r", -1.0)):
         across = sign * (p.stance / 2 + m[f"{side}_foot_out"]) - m["sway"] - sign * p.hips / 2
         reach = np.hypot(across, m[f"{side}_foot_front"])
         top = np.sqrt(np.maximum((0.99 * p.leg) ** 2 - reach**2, 0.01)) + p.ankle + m[f"{side}_foot_lift"]
-        height = -0.01 * np.logaddexp(-height / 0.01, -top / 0.01)  # a minimum without a corner
+        height = -0.01 * np.logaddexp(-height / 0.01, -top / 0.01)  # smooth minimum
     return np.asarray(height)
 
 
@@ -104,10 +104,11 @@ def _arm(
 ) -> dict[str, Floats]:
     def bone(name: str, length: float) -> Floats:
         up, front = np.radians(m[f"{side}_{name}_raise"]), np.radians(m[f"{side}_{name}_front"])
-        way = np.stack([sign * np.sin(up) * np.cos(front), -np.cos(up), np.abs(np.sin(up)) * np.sin(front)], axis=1)
-        return np.asarray(length * (chest @ way[:, :, None])[:, :, 0])
+        ahead = np.abs(np.sin(up)) * np.sin(front)
+        direction = np.stack([sign * np.sin(up) * np.cos(front), -np.cos(up), ahead], axis=1)
+        return np.asarray(length * (chest @ direction[:, :, None])[:, :, 0])
 
-    # A raised arm takes its shoulder along, upwards and inwards.
+    # A raised arm moves its shoulder upwards and inwards.
     shrug = 0.5 - 0.5 * np.cos(np.radians(np.clip(m[f"{side}_upper_raise"], 0, 180)))
     lifted = shoulder + (chest @ np.array([-0.10 * sign, 0.13, 0])) * p.shoulders * shrug[:, None]
     elbow = lifted + bone("upper", p.upper_arm)
@@ -122,24 +123,24 @@ def _leg(p: Proportions, m: dict[str, Floats], side: str, sign: float, hip: Floa
         [foot[:, 0] * np.cos(turn) + foot[:, 2] * np.sin(turn), p.ankle + lift, foot[:, 2] * np.cos(turn)], axis=1
     )
     ankle = foot + np.stack([m["side"], np.zeros_like(out), m["depth"]], axis=1)
-    # Two bones reach the ankle where they can; the knee bends forward and outward.
-    way = ankle - hip
-    reach = np.linalg.norm(way, axis=1)
-    way /= reach[:, None]
+    # Inverse kinematics of two bones; the knee bends forward and outward.
+    direction = ankle - hip
+    reach = np.linalg.norm(direction, axis=1)
+    direction /= reach[:, None]
     reach = np.minimum(reach, 0.998 * p.leg)
     along = (p.thigh**2 - p.shin**2 + reach**2) / (2 * reach)
     pole = np.stack([np.sin(turn) + 0.55 * sign, np.zeros_like(turn), np.cos(turn)], axis=1)
-    pole -= np.sum(pole * way, axis=1, keepdims=True) * way
+    pole -= np.sum(pole * direction, axis=1, keepdims=True) * direction
     pole /= np.linalg.norm(pole, axis=1, keepdims=True)
-    knee = hip + along[:, None] * way + np.sqrt(np.maximum(p.thigh**2 - along**2, 0))[:, None] * pole
-    ankle = hip + reach[:, None] * way
+    knee = hip + along[:, None] * direction + np.sqrt(np.maximum(p.thigh**2 - along**2, 0))[:, None] * pole
+    ankle = hip + reach[:, None] * direction
     foot_parts = _foot(p, sign, ankle, turn + 0.5 * sign, np.radians(m[f"{side}_foot_point"]))
     return {"hip": hip, "knee": knee, "ankle": ankle, **foot_parts}
 
 
 def _foot(p: Proportions, sign: float, ankle: Floats, yaw: Floats, point: Floats) -> dict[str, Floats]:
     def part(ahead: float, under: float, out: float) -> Floats:
-        # Ahead of the ankle and under it; `point` lets the toes hang.
+        # Offsets ahead of the ankle and below it; `point` lowers the toes.
         fore = ahead * np.cos(point) - under * np.sin(point)
         down = ahead * np.sin(point) + under * np.cos(point)
         x, z = fore * np.sin(yaw) + out * np.cos(yaw), fore * np.cos(yaw) - out * np.sin(yaw)
@@ -152,7 +153,7 @@ def _foot(p: Proportions, sign: float, ankle: Floats, yaw: Floats, point: Floats
     }
 
 
-# Points of the head about its middle, in heads: across (to the dancer's left), up, forward.
+# Points of the head relative to its centre, in heights of the head: to the dancer's left, up, forward.
 _HEAD = {
     "nose": (0, -0.07, 0.46),
     "left_eye": (0.14, 0.06, 0.38),
@@ -165,4 +166,4 @@ _HEAD = {
 
 def _head(p: Proportions, pivot: Floats, head: Floats) -> dict[str, Floats]:
     middle = pivot + head @ np.array([0, 0.55 * p.head, 0.08 * p.head])
-    return {name: middle + head @ (p.head * np.array(where)) for name, where in _HEAD.items()}
+    return {name: middle + head @ (p.head * np.array(offset)) for name, offset in _HEAD.items()}

@@ -1,4 +1,4 @@
-"""Cloth: small pictures that are laid on limbs and trunk."""
+"""Textures of clothes on limbs and trunk."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIDE = 128
 
 @dataclass(frozen=True)
 class Cloth:
-    """A pattern in two colours (RGB): `repeats` of it on the width of a trunk."""
+    """A pattern in two RGB colours, repeated `repeats` times across a trunk."""
 
     pattern: Literal["plain", "stripes", "bars", "checks", "dots", "denim"]
     colour: Colour
@@ -25,20 +25,20 @@ class Cloth:
 
 
 def rgb(colour: Colour) -> NDArray[np.float32]:
-    """(3,) float32."""
+    """Colour as float32 RGB (3,) in [0, 255]."""
     return np.array(colour, np.float32)
 
 
 @lru_cache(maxsize=64)
-def weave(cloth: Cloth) -> NDArray[np.float32]:
-    """(128, 128, 3) float32, 0..255, that repeats seamlessly both ways."""
+def cloth_texture(cloth: Cloth) -> NDArray[np.float32]:
+    """Texture, float32 RGB (128, 128, 3) in [0, 255], that tiles seamlessly in both directions."""
     y, x = np.mgrid[0:SIDE, 0:SIDE].astype(np.float32) / SIDE * cloth.repeats
     sharp = SIDE / cloth.repeats / 2.5
 
     def band(t: NDArray[np.float32], width: float) -> NDArray[np.float32]:
         return np.asarray(np.clip((width / 2 - np.abs(t % 1 - 0.5)) * sharp + 0.5, 0, 1), np.float32)
 
-    parts = {
+    patterns = {
         "plain": np.zeros_like(x),
         "stripes": band(y, 0.45),
         "bars": band(x, 0.35),
@@ -46,16 +46,16 @@ def weave(cloth: Cloth) -> NDArray[np.float32]:
         "dots": np.clip((0.27 - np.hypot(x % 1 - 0.5, y % 1 - 0.5)) * sharp + 0.5, 0, 1),
         "denim": 0.5 + 0.5 * np.sin(4 * np.pi * (x + y)) * np.cos(2 * np.pi * y),
     }
-    part = parts[cloth.pattern]
-    out = rgb(cloth.colour) + (rgb(cloth.second) - rgb(cloth.colour)) * part[:, :, None]
+    weight = patterns[cloth.pattern]
+    out = rgb(cloth.colour) + (rgb(cloth.second) - rgb(cloth.colour)) * weight[:, :, None]
     return np.asarray(out, np.float32)
 
 
 @lru_cache(maxsize=16)
-def shirt(cloth: Cloth, logo: Literal["star", "bolt", "heart", "none"], ink: Colour) -> NDArray[np.float32]:
-    """(256, 192, 3) float32: the front of a shirt, shoulders to hem, with a print on its chest and a trimmed hem."""
+def shirt_texture(cloth: Cloth, logo: Literal["star", "bolt", "heart", "none"], ink: Colour) -> NDArray[np.float32]:
+    """Front of a shirt from shoulders to hem, with a print and a dark hem: float32 RGB (256, 192, 3) in [0, 255]."""
     h, w = 256, 192
-    front = np.ascontiguousarray(np.tile(weave(cloth), (2, 2, 1))[:h, :w])
+    front = np.ascontiguousarray(np.tile(cloth_texture(cloth), (2, 2, 1))[:h, :w])
     if logo != "none":
         points, c = _LOGOS[logo], np.array([w / 2, 92])
         shape = np.round((c + np.array(points, np.float32) * 40) * 16).astype(np.int32)

@@ -1,4 +1,4 @@
-"""Dances: what the arms do, what the legs do, and how the whole body travels, in time with a beat."""
+"""Dances: arm moves, leg moves and movement of the whole body, in time with a beat."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from dancedist.synthetic.body import COLUMN, PARAMETERS
 
 Floats = NDArray[np.floating]
 Move = Callable[[Floats, int], dict[str, Floats | float]]
-"""Beats (T,) and a seed -> some of the body's parameters."""
+"""Beats (T,) and a seed -> values of some of `PARAMETERS`."""
 
 
 @dataclass(frozen=True)
 class Dance:
-    """Names of an arm and a leg move, and how much the body turns (degrees) and travels (metres) to them.
+    """Names of an arm and a leg move, and how much the body turns (degrees) and moves (metres).
 
-    `lag_beats` sets the arms behind the legs; `seed` varies what is improvised.
+    `lag_beats` delays the arms relative to the legs; `seed` varies improvised moves.
     """
 
     arms: str
@@ -31,7 +31,7 @@ class Dance:
     seed: int = 0
 
     def motion(self, beats: Floats) -> Floats:
-        """(T, P) the body's parameters at these beats."""
+        """The body's parameters at `beats`, floats (T,): float64 (T, P), metres and degrees as in `PARAMETERS`."""
         out = np.zeros((len(beats), len(PARAMETERS)))
         turn = self.turn_deg * _sin(beats, 8, 0.13 * self.seed)
         _add(out, {"turn": 0.6 * turn, "twist": 0.4 * turn, "head_turn": 0.4 * self.turn_deg * _sin(beats, 8, 0.3)})
@@ -43,21 +43,24 @@ class Dance:
 
 
 def routine(dances: Sequence[Dance], seconds_each: float, fps: float, bpm: float, blend_s: float = 0.8) -> Floats:
-    """(T, P) one dance after the other, `seconds_each` long; at the seams one melts into the next in `blend_s`."""
-    per, frames = round(seconds_each * fps), round(seconds_each * fps) * len(dances)
+    """Motion of several dances in turn, each `seconds_each` long, blended over `blend_s` seconds at the transitions.
+
+    Returns float64 (T, P), metres and degrees in the order of `PARAMETERS`.
+    """
+    frames_each, frames = round(seconds_each * fps), round(seconds_each * fps) * len(dances)
     beats = np.arange(frames) / fps * bpm / 60
     out = np.zeros((frames, len(PARAMETERS)))
     half = max(1e-9, blend_s * fps / 2)
     for i, dance in enumerate(dances):
-        start, stop = i * per, (i + 1) * per
-        lo, hi = max(0, int(start - half)), min(frames, int(stop + half) + 1)
-        now = np.arange(lo, hi)
+        start, stop = i * frames_each, (i + 1) * frames_each
+        low, high = max(0, int(start - half)), min(frames, int(stop + half) + 1)
+        now = np.arange(low, high)
         weight = np.ones(len(now))
         if i > 0:
             weight *= _smooth((now - start + half) / (2 * half))
         if i < len(dances) - 1:
             weight *= 1 - _smooth((now - stop + half) / (2 * half))
-        out[lo:hi] += weight[:, None] * dance.motion(beats[lo:hi])
+        out[low:high] += weight[:, None] * dance.motion(beats[low:high])
     return out
 
 
@@ -71,7 +74,7 @@ def _sin(beats: Floats, period: float, phase: float = 0.0) -> Floats:
 
 
 def _swing(beats: Floats, period: float, phase: float = 0.0) -> Floats:
-    """0 to 1 and back."""
+    """From 0 to 1 and back."""
     return np.asarray(0.5 - 0.5 * np.cos(2 * np.pi * (beats / period + phase)))
 
 
@@ -80,8 +83,8 @@ def _smooth(x: Floats) -> Floats:
     return x * x * (3 - 2 * x)
 
 
-def _held(beats: Floats, period: float, phase: float = 0.0) -> Floats:
-    """-1 to 1 and back with a rest at either end, as a robot moves."""
+def _robotic(beats: Floats, period: float, phase: float = 0.0) -> Floats:
+    """From -1 to 1 and back with a pause at each end, like a robot."""
     return np.asarray(np.tanh(2.2 * _sin(beats, period, phase)) / np.tanh(2.2))
 
 
@@ -98,11 +101,11 @@ def _arms(
 
 
 def _feet(**values: tuple[Floats | float, Floats | float]) -> dict[str, Floats | float]:
-    """Each of out, front, lift, point as (left, right)."""
+    """Parameters of the feet; each value is (left, right)."""
     return {f"{s}_foot_{n}": v[i] for n, v in values.items() for i, s in enumerate("lr")}
 
 
-# Arms: raise of upper arm and forearm, then how far each points to the front; degrees.
+# Arms, in degrees: raise of upper arm and forearm, then each one's angle to the front.
 
 
 def _wave(b: Floats, seed: int) -> dict[str, Floats | float]:
@@ -130,7 +133,7 @@ def _on_hips(b: Floats, seed: int) -> dict[str, Floats | float]:
 
 
 def _egyptian(b: Floats, seed: int) -> dict[str, Floats | float]:
-    s = _held(b, 8)
+    s = _robotic(b, 8)
     return _arms((84 + 10 * s, 90 + 80 * s, 5, 10), (84 - 10 * s, 90 - 80 * s, 5, 10))
 
 
@@ -140,7 +143,7 @@ def _clap_over(b: Floats, seed: int) -> dict[str, Floats | float]:
 
 
 def _improvise(b: Floats, seed: int) -> dict[str, Floats | float]:
-    """Slow sums of waves whose periods do not fit: the whole room of an arm, each arm for itself."""
+    """Sums of slow waves of unrelated periods: the whole range of an arm, independently for both arms."""
     rng = np.random.default_rng(1000 + seed)
     sides = []
     for _ in "lr":
@@ -156,8 +159,8 @@ def _point(b: Floats, seed: int) -> dict[str, Floats | float]:
 
 
 def _robot(b: Floats, seed: int) -> dict[str, Floats | float]:
-    s, other = _held(b, 4), _held(b, 8, 0.25)
-    return _arms((62 + 26 * other, 90 + 66 * s, 8, 15), (62 - 26 * other, 90 - 66 * _held(b, 4, 0.12), 8, 15))
+    s, other = _robotic(b, 4), _robotic(b, 8, 0.25)
+    return _arms((62 + 26 * other, 90 + 66 * s, 8, 15), (62 - 26 * other, 90 - 66 * _robotic(b, 4, 0.12), 8, 15))
 
 
 def _snake(b: Floats, seed: int) -> dict[str, Floats | float]:
@@ -170,7 +173,7 @@ def _snake(b: Floats, seed: int) -> dict[str, Floats | float]:
 
 
 def _frame(b: Floats, seed: int) -> dict[str, Floats | float]:
-    """One hand frames the head, the other reaches out; they change."""
+    """One hand frames the head, the other reaches out; they alternate."""
     s = _swing(b, 8)
     return _arms((_mix(118, 72, s), _mix(215, 70, s), 5, 12), (_mix(72, 118, s), _mix(70, 215, s), 5, 12))
 
@@ -186,7 +189,7 @@ def _lasso(b: Floats, seed: int) -> dict[str, Floats | float]:
     )
 
 
-# Legs: feet in metres from where they stand, hips sway and drop.
+# Legs, in metres: offset of the feet from their stance, sway and drop of the hips.
 
 
 def _bounce(b: Floats, seed: int) -> dict[str, Floats | float]:
@@ -234,7 +237,7 @@ def _twist(b: Floats, seed: int) -> dict[str, Floats | float]:
 
 
 def _lunge(b: Floats, seed: int) -> dict[str, Floats | float]:
-    s = _held(b, 4)
+    s = _robotic(b, 4)
     left, right = np.clip(s, 0, 1), np.clip(-s, 0, 1)
     return {**_feet(out=(0.1 + 0.22 * left, 0.1 + 0.22 * right)), "drop": 0.06 + 0.07 * np.abs(s), "sway": 0.13 * s}
 

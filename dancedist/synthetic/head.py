@@ -1,4 +1,4 @@
-"""Head, hair and face on eyes, ears, nose and the top of the head."""
+"""Draw head, hair and face from the keypoints of eyes, ears, nose and the top of the head."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from dancedist.synthetic.cloth import rgb
 from dancedist.synthetic.performer import Performer
-from dancedist.synthetic.shade import Canvas, Image, heading, light, limb, oval, stroke, unit
+from dancedist.synthetic.shade import Canvas, Image, clamp_unit, light, limb, oval, stroke, unit_vector
 
 Points = dict[str, NDArray[np.floating]]
 
 
 def draw_neck(canvas: Canvas, performer: Performer, at: Points, metre: float) -> None:
-    """The neck, darker under the chin."""
+    """Draw the neck, darker under the chin. `at`: keypoints, float32 (2,) px each; `metre`: px per metre."""
     ears = (at["left_ear"] + at["right_ear"]) / 2
     ends = np.array([at["neck"], at["neck"] + 0.8 * (ears - at["neck"])], np.float32)
     skin = rgb(performer.skin) * np.float32(0.86)
@@ -23,11 +23,11 @@ def draw_neck(canvas: Canvas, performer: Performer, at: Points, metre: float) ->
 
 
 def draw_hair_behind(canvas: Canvas, performer: Performer, at: Points) -> None:
-    """Long hair, which falls behind the shoulders; nothing for short hair."""
+    """Draw long hair behind the shoulders; nothing for short hair. `at`: keypoints, float32 (2,) px each."""
     ears = (at["left_ear"] + at["right_ear"]) / 2
     up: Image = at["head_top"] - ears
     tall = max(float(np.linalg.norm(up)), 1e-3)
-    up = heading(up)
+    up = unit_vector(up)
     long = tall * performer.hair_length
     if performer.hair_length > 0.4:
         ends = np.array([ears + 0.1 * tall * up, ears - 1.15 * long * up + 0.25 * (ears - at["nose"])], np.float32)
@@ -36,11 +36,14 @@ def draw_hair_behind(canvas: Canvas, performer: Performer, at: Points) -> None:
 
 
 def draw_head(canvas: Canvas, performer: Performer, at: Points, metre: float) -> None:
-    """Everything above the neck. Its size comes from ears to top, its turn from where the nose is."""
+    """Draw everything above the neck. `at`: keypoints, float32 (2,) px each; `metre`: px per metre.
+
+    The head's size is the distance from the ears to the top, its rotation follows from the position of the nose.
+    """
     ears = (at["left_ear"] + at["right_ear"]) / 2
     up: Image = at["head_top"] - ears
     tall = float(np.hypot(np.linalg.norm(up), 0.3 * 0.13 * metre))
-    up = heading(up)
+    up = unit_vector(up)
     right = np.array([-up[1], up[0]], np.float32)
     high, wide = tall * 0.97, tall * 0.97 * performer.face_width
     nose = at["nose"] - ears
@@ -68,21 +71,21 @@ def _skull(
     face = np.sqrt((p / jaw) ** 2 + q * q)
     nx, ny, _ = _normal(p / jaw, q, face, up)
     alpha = np.clip((1 - face) * wide + 0.5, 0, 1)
-    canvas.lay(rows, columns, rgb(performer.skin) * light(nx, ny, 0.66)[:, :, None], np.asarray(alpha, np.float32))
-    # Hair is what lies behind a plane through brow, temples and nape, which turns with the head.
+    canvas.blend(rows, columns, rgb(performer.skin) * light(nx, ny, 0.66)[:, :, None], np.asarray(alpha, np.float32))
+    # Hair covers the part behind a plane through brow, temples and nape, which rotates with the head.
     p, q = p / 1.10, (q - 0.03) / 1.08
     r = np.sqrt(p * p + q * q)
     nx, ny, nz = _normal(p, q, r, up)
     cy, sy, cn, sn = sqrt(1 - yaw * yaw), yaw, sqrt(1 - nod * nod), nod
     side, depth = p * cy - nz * sy, p * sy + nz * cy
     height, depth = q * cn + depth * sn, depth * cn - q * sn
-    locks = 0.9 * performer.hair_length * unit(3 * np.abs(side) - 2.0)
+    locks = 0.9 * performer.hair_length * clamp_unit(3 * np.abs(side) - 2.0)
     edge = height - 1.02 * depth + 0.06 * np.sin(9 * side + 1) + 0.16 + locks
     alpha = np.clip((1 - r) * wide + 0.5, 0, 1) * np.clip(edge * wide * 0.7 + 0.5, 0, 1)
     strands = 0.86 + 0.16 * np.sin(26 * np.arctan2(side, height + 0.3)) * np.cos(3 * depth)
     sheen = 0.5 * np.exp(-(((height - 0.62 + 0.15 * side) / 0.10) ** 2)) * np.clip(nz, 0, 1)
     hair = rgb(performer.hair) * (strands * light(nx, ny, 0.62))[:, :, None] + 60 * sheen[:, :, None]
-    canvas.lay(rows, columns, np.asarray(hair, np.float32), np.asarray(alpha, np.float32))
+    canvas.blend(rows, columns, np.asarray(hair, np.float32), np.asarray(alpha, np.float32))
 
 
 def _normal(p: Image, q: Image, r: Image, up: Image) -> tuple[Image, Image, Image]:
@@ -97,13 +100,13 @@ def _face(canvas: Canvas, performer: Performer, at: Points, up: Image, right: Im
     drop = float((eyes - at["nose"]) @ up)
     mouth = at["nose"] - up * (0.30 * tall + 0.1 * drop) - right * yaw * 0.06 * tall
     for name, sign in (("left_eye", 1.0), ("right_eye", -1.0)):
-        # The far eye narrows as the head turns.
+        # The far eye becomes narrower as the head turns.
         narrow = float(np.clip(1 + 0.55 * sign * -yaw, 0.35, 1.1))
         eye, half = at[name], 0.175 * tall * narrow
         oval(canvas, eye, up, (half, 0.105 * tall), rgb((250, 248, 244)), shaded=False)
-        look = eye + right * yaw * 0.05 * tall
-        oval(canvas, look, up, (0.095 * tall * narrow, 0.10 * tall), rgb(performer.iris), shaded=False)
-        oval(canvas, look, up, (0.05 * tall, 0.055 * tall), rgb((20, 16, 16)), shaded=False)
+        pupil = eye + right * yaw * 0.05 * tall
+        oval(canvas, pupil, up, (0.095 * tall * narrow, 0.10 * tall), rgb(performer.iris), shaded=False)
+        oval(canvas, pupil, up, (0.05 * tall, 0.055 * tall), rgb((20, 16, 16)), shaded=False)
         stroke(canvas, eye + up * 0.055 * tall, up, (half * 1.12, 0.032 * tall), 0.06 * tall, rgb((40, 26, 24)))
         stroke(canvas, eye + up * 0.24 * tall, up, (half * 1.25, 0.042 * tall), 0.05 * tall, dark, 0.9)
         cheek = eye - up * 0.36 * tall + right * sign * 0.1 * tall * narrow

@@ -1,4 +1,4 @@
-"""What a performer looks like."""
+"""Appearance of a performer."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ DENIM = Cloth("denim", (46, 68, 120), (66, 92, 150), 8)
 
 @dataclass(frozen=True)
 class Performer:
-    """Body, clothes, hair and face. `girth` widens all limbs; `sleeve` and `trouser_leg` say how far cloth reaches:
-    0 nowhere, 1 to elbow or knee, 2 to wrist or ankle.
+    """Body, clothes, hair and face.
+
+    `girth` scales the width of all limbs. `sleeve` and `trouser_leg` are the lengths of the clothes: 0 none, 1 to the
+    elbow or knee, 2 to the wrist or ankle.
     """
 
     proportions: Proportions = field(default_factory=Proportions)

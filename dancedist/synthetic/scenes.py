@@ -1,4 +1,4 @@
-"""The demo's committed specification: who dances what, where, and to which beat."""
+"""Scenes of the demo: performers, backdrops, dances and beat."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BPM = 100.0
 
 @dataclass(frozen=True)
 class Scene:
-    """A performer before a backdrop, dancing `dances` one after the other; `size` is (width, height) px."""
+    """A performer in front of a backdrop who dances `dances` in turn; `size` is (width, height) px."""
 
     performer: Performer
     backdrop: Backdrop
@@ -37,24 +37,24 @@ class Scene:
 
     @property
     def duration_s(self) -> float:
-        """Length of the film."""
+        """Duration, seconds."""
         return len(self.dances) * round(self.seconds_each * self.fps) / float(self.fps)
 
     def poses(self) -> PoseSequence:
-        """The true joints of every frame: HALPE26, score 1."""
+        """The true poses of all frames: HALPE26, score 1."""
         motion = routine(self.dances, self.seconds_each, float(self.fps), self.bpm)
         xy = self.backdrop.camera.project(joints(self.performer.proportions, motion), self.size)
         return PoseSequence(xy, np.ones(xy.shape[:2], np.float32), HALPE26, self.fps, self.size, model="truth")
 
     def frames(self) -> Iterator[NDArray[np.uint8]]:
-        """Every frame, uint8 RGB (H, W, 3)."""
+        """All frames, uint8 RGB (H, W, 3)."""
         return film(self.performer, self.backdrop, self.poses())
 
 
 def film(performer: Performer, backdrop: Backdrop, poses: PoseSequence) -> Iterator[NDArray[np.uint8]]:
-    """Frames of `performer` in these poses of HALPE26, uint8 RGB (H, W, 3): with retargeted poses, a transfer's truth.
+    """Frames of `performer` in these poses of HALPE26, uint8 RGB (H, W, 3).
 
-    Where the dancer is absent the backdrop alone is seen.
+    With retargeted poses, they are the ground truth of a motion transfer. A frame without the dancer is the backdrop.
     """
     assert poses.topology.name == HALPE26.name, poses.topology.name
     for xy in poses.xy:
@@ -106,7 +106,7 @@ STUDIO = Backdrop(
     seed=4,
 )
 
-# What the target is learnt from. No arm or leg move of it is in the two routines below.
+# The training dances share no arm or leg move with the two routines below.
 _TRAINING = (
     Dance("wave", "bounce", depth_m=0.15),
     Dance("jacks", "side_step", depth_m=-0.25, lag_beats=0.5),
@@ -135,13 +135,13 @@ SOURCE_SIZE = (640, 360)
 TARGET_TRAINING = Scene(ROSA, LOFT, _TRAINING, 5.0, TARGET_SIZE)
 TARGET_TEST = Scene(ROSA, LOFT, _HELD_OUT, 4.4, TARGET_SIZE)
 SOURCE = Scene(MILO, STUDIO, _SOURCE, 4.4, SOURCE_SIZE)
-# The demo on a cluster learns both performers, and one dances long enough for several chunks.
+# The cluster demo trains both performers; the test scene is long enough for several chunks.
 MILO_TRAINING = Scene(MILO, STUDIO, _TRAINING, 5.0, TARGET_SIZE)
 MILO_TEST = Scene(MILO, STUDIO, (*_SOURCE, *_HELD_OUT), 5.0, SOURCE_SIZE)
 
 
 def soundtrack(duration_s: float, bpm: float = BPM, rate_hz: int = 44100) -> NDArray[np.float32]:
-    """(N,) float32 in -1..1: a drum on every beat, a click between two, a bass line; the first beat at 0 s."""
+    """Mono samples, float32 (N,) in [-1, 1]: a drum on each beat from 0 s, a click between beats, and a bass line."""
     count = round(duration_s * rate_hz)
     out = np.zeros(count)
     beat_s = 60 / bpm

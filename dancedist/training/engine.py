@@ -1,4 +1,4 @@
-"""What the loop asks of whoever holds a network and its optimiser: plain torch here, others on a cluster."""
+"""The interface of an engine, which holds a network and its optimiser: plain torch here, DeepSpeed on a cluster."""
 
 from __future__ import annotations
 
@@ -21,42 +21,47 @@ class Engine(Protocol):
 
     @property
     def module(self) -> nn.Module:
-        """The network itself: what runs through it here is not the engine's to learn from."""
+        """The network itself; `backward` does not apply to what is computed with it directly."""
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
-        """Run the network; `backward` takes losses of it, or of several runs together."""
+        """Run the network. `backward` takes a loss of one run, or of several runs together."""
 
     def backward(self, loss: Tensor) -> None:
-        """Take the gradients of a scalar: the mean over the parts of a batch, and over all ranks."""
+        """Accumulate gradients of a loss, a float32 scalar: averaged over micro-batches and over ranks."""
 
     def step(self, learning_rate: float) -> None:
-        """After each part's `backward`; the last one lets the optimiser step, and begins gradients anew."""
+        """Finish a micro-batch, after its `backward`; the last one updates the weights and clears the gradients."""
 
-    def whole(self) -> AbstractContextManager[None]:
-        """While it lasts, `module` has all its weights, however they are shared out between steps."""
+    def full_weights(self) -> AbstractContextManager[None]:
+        """Context in which `module` holds all weights, even if they are sharded between steps."""
 
     def save(self, folder: Path) -> None:
-        """Write all that a training taken up again needs of it, of this rank; every rank saves at the same time."""
+        """Write this rank's state for resuming a training; all ranks save at the same time."""
 
     def load(self, folder: Path) -> None:
-        """Take up what all ranks have saved."""
+        """Restore the state that all ranks have saved."""
 
 
 class MakeEngine(Protocol):
-    """What makes engines: a batch comes in so many `parts`, gradients longer than `clip_norm` are cut (0: never)."""
+    """Makes an engine for a network and its optimiser.
 
-    def __call__(self, module: nn.Module, optimiser: torch.optim.Optimizer, parts: int, clip_norm: float) -> Engine:
-        """Take a network in."""
+    A batch comes in `micro_batches`; a gradient longer than `clip_norm` is clipped (0: never).
+    """
+
+    def __call__(
+        self, module: nn.Module, optimiser: torch.optim.Optimizer, micro_batches: int, clip_norm: float
+    ) -> Engine:
+        """Make the engine."""
 
 
 class TorchEngine:
-    """One process, and nothing beside torch."""
+    """Engine for a single process, with torch alone."""
 
     def __init__(
-        self, module: nn.Module, optimiser: torch.optim.Optimizer, parts: int = 1, clip_norm: float = 0.0
+        self, module: nn.Module, optimiser: torch.optim.Optimizer, micro_batches: int = 1, clip_norm: float = 0.0
     ) -> None:
         self.module, self.optimiser = module, optimiser
-        self._parts, self._clip_norm, self._seen = parts, clip_norm, 0
+        self._micro_batches, self._clip_norm, self._done = micro_batches, clip_norm, 0
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         """See Engine."""
@@ -64,12 +69,12 @@ class TorchEngine:
 
     def backward(self, loss: Tensor) -> None:
         """See Engine."""
-        (loss / self._parts).backward()  # type: ignore[no-untyped-call]
+        (loss / self._micro_batches).backward()  # type: ignore[no-untyped-call]
 
     def step(self, learning_rate: float) -> None:
         """See Engine."""
-        self._seen = (self._seen + 1) % self._parts
-        if self._seen:
+        self._done = (self._done + 1) % self._micro_batches
+        if self._done:
             return
         if self._clip_norm:
             torch.nn.utils.clip_grad_norm_(self.module.parameters(), self._clip_norm)
@@ -78,7 +83,7 @@ class TorchEngine:
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
 
-    def whole(self) -> AbstractContextManager[None]:
+    def full_weights(self) -> AbstractContextManager[None]:
         """See Engine."""
         return nullcontext()
 
@@ -100,15 +105,15 @@ def _unchanged(losses: dict[str, float]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Ranks:
-    """Which part of every batch is this process's: the batch is the recipe's, however many share it.
+    """This process's rank among `world` ranks, which share the recipe's batch.
 
-    `mean` of the losses over all ranks, for the log.
+    `mean` averages losses by name over all ranks, for the log.
     """
 
     rank: int = 0
     world: int = 1
     mean: Callable[[dict[str, float]], dict[str, float]] = _unchanged
 
-    def mine(self, batch: NDArray[Any] | list[T]) -> Any:
-        """This rank's part of something with an entry per pair."""
+    def shard(self, batch: NDArray[Any] | list[T]) -> Any:
+        """This rank's part of a batch: an array (N, ...), such as int64 indices, or a list, with one entry per pair."""
         return batch[self.rank :: self.world]

@@ -1,4 +1,4 @@
-"""How long a training is, how fast it learns when, and which pairs a step sees: pure functions of the step."""
+"""Length, learning rate and pairs of a training, as pure functions of the step."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
-from dancedist.recipe import TrainingRecipe
+from dancedist.recipe.schema import TrainingRecipe
 
 
 def total_steps(pairs: int, recipe: TrainingRecipe) -> int:
-    """Steps of the whole training: `epochs` over the pairs, `max_steps` at most."""
+    """Steps of a stage: `epochs` over the pairs, at most `max_steps`."""
     steps = ceil(recipe.epochs * pairs / recipe.batch_pairs)
     return min(steps, recipe.max_steps) if recipe.max_steps else steps
 
 
 def learning_rate(step: int, steps: int, recipe: TrainingRecipe) -> float:
-    """Constant, then falling in a line to 0 over the part after `decay_from`."""
+    """Learning rate of a step: constant, then falling linearly to 0 after the part `decay_from`."""
     decay_start = recipe.decay_from * steps
     if step < decay_start or decay_start >= steps:
         return recipe.learning_rate
@@ -25,12 +25,13 @@ def learning_rate(step: int, steps: int, recipe: TrainingRecipe) -> float:
 
 
 def step_pairs(step: int, pairs: NDArray[np.int64], recipe: TrainingRecipe) -> NDArray[np.int64]:
-    """(B,) the pairs of this step: every epoch is a permutation of its own, drawn from the seed and its number.
+    """Pairs of a step: int64 (B,) of `pairs` (N,), the frame indices at which pairs end.
 
-    A function of the step alone, so that a training that is taken up again sees what it would have seen.
+    Every epoch is a permutation drawn from the seed and the epoch's number. The result depends on the step alone, so
+    that a resumed training sees the same pairs.
     """
     first = step * recipe.batch_pairs
-    places = np.arange(first, first + recipe.batch_pairs)
-    epochs, within = np.divmod(places, len(pairs))
+    positions = np.arange(first, first + recipe.batch_pairs)
+    epochs, within = np.divmod(positions, len(pairs))
     orders = {int(e): np.random.default_rng([recipe.seed, int(e)]).permutation(len(pairs)) for e in np.unique(epochs)}
     return pairs[[orders[int(e)][i] for e, i in zip(epochs, within, strict=True)]]

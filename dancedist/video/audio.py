@@ -1,4 +1,4 @@
-"""The sound of another file beside a film: its packets as they are where MP4 takes them, else AAC, in sync."""
+"""Mux the sound of another file into a film, in sync: copied where MP4 supports the codec, else encoded as AAC."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from av.packet import Packet
 from av.stream import Stream
 
 from dancedist.errors import Notice
-from dancedist.video.packets import has_decoder, open_file, packets, picture_start_s, timestamp
+from dancedist.video.packets import has_decoder, open_file, packets, timestamp, video_start_s
 
-COPIED = {"aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"}
+COPIED_CODECS = {"aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"}
 AAC_RATES_HZ = {8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000}
 AAC_BITS_PER_S = 192_000
 AAC_FRAME_SAMPLES = 1024
-# Decoders need the packets just before the first one heard; an edit list keeps them from being heard.
+# Decoders need the packets just before the first audible one; an edit list keeps these silent.
 PRE_ROLL_S = Fraction(1, 10)
 
 
 class Soundtrack:
-    """Sound of `source`, so that what was heard with its first frame is heard with the film's first frame.
+    """The sound of `source`, aligned so that the first video frame of `source` coincides with the film's first frame.
 
-    `advance` muxes what starts before a time of the film, so that sound and picture lie side by side in the
-    file, and what is never asked for is left out.
+    `advance` muxes the packets before a time of the film, so that sound and video are interleaved in the file. Packets
+    after the last such time are left out.
     """
 
     def __init__(self, film: OutputContainer, source: Path) -> None:
         self.notices: tuple[Notice, ...] = ()
         self._film = film
         with open_file(source) as container:
-            shift_s = picture_start_s(container)
+            shift_s = video_start_s(container)
         self._source = open_file(source)
-        self._packets = self._opened(self._source.streams.audio, source, shift_s)
+        self._packets = self._open(self._source.streams.audio, source, shift_s)
         self._next = next(self._packets, None)
 
     def advance(self, until_s: Fraction) -> None:
@@ -47,35 +47,36 @@ class Soundtrack:
             self._next = next(self._packets, None)
 
     def close(self) -> None:
-        """Close the source; what was not muxed is left out."""
+        """Close the source; packets that were not muxed are left out."""
         self._next, self._packets = None, iter(())
         self._source.close()
 
-    def _opened(self, streams: Sequence[AudioStream], source: Path, shift_s: Fraction) -> Iterator[Packet[Stream]]:
+    def _open(self, streams: Sequence[AudioStream], source: Path, shift_s: Fraction) -> Iterator[Packet[Stream]]:
         if not streams:
             return iter(())
         stream = streams[0]
         if not has_decoder(stream):
-            self.notices = (Notice("sound-left-out", f"{source}: no decoder for its sound"),)
+            self.notices = (Notice("sound-left-out", f"{source}: sound left out, as there is no decoder for it"),)
             return iter(())
         codec = stream.codec_context.codec.canonical_name
-        if codec in COPIED:
-            return self._copied(stream, shift_s)
-        self.notices = (Notice("sound-encoded-again", f"{source}: MP4 takes no {codec}, its sound is AAC now"),)
-        return self._encoded(stream, shift_s)
+        if codec in COPIED_CODECS:
+            return self._copy(stream, shift_s)
+        text = f"{source}: sound encoded again as AAC, as MP4 does not support {codec}"
+        self.notices = (Notice("sound-encoded-again", text),)
+        return self._encode(stream, shift_s)
 
-    def _copied(self, stream: AudioStream, shift_s: Fraction) -> Iterator[Packet[Stream]]:
+    def _copy(self, stream: AudioStream, shift_s: Fraction) -> Iterator[Packet[Stream]]:
         assert stream.time_base is not None
         out = self._film.add_stream_from_template(stream)
         shift = round(shift_s / stream.time_base)
-        return _shifted(packets(self._source, [stream]), out, shift)
+        return _shift(packets(self._source, [stream]), out, shift)
 
-    def _encoded(self, stream: AudioStream, shift_s: Fraction) -> Iterator[Packet[Stream]]:
+    def _encode(self, stream: AudioStream, shift_s: Fraction) -> Iterator[Packet[Stream]]:
         rate = stream.codec_context.sample_rate
         rate = rate if rate in AAC_RATES_HZ else 48000
         out = self._film.add_stream("aac", rate=rate, bit_rate=AAC_BITS_PER_S)
         out.codec_context.layout = layout = "mono" if stream.codec_context.channels == 1 else "stereo"
-        return _as_aac(_filtered(packets(self._source, [stream]), stream, shift_s, rate, layout), out)
+        return _encode_aac(_resample(packets(self._source, [stream]), stream, shift_s, rate, layout), out)
 
 
 def _start_s(packet: Packet[Stream]) -> Fraction:
@@ -83,15 +84,15 @@ def _start_s(packet: Packet[Stream]) -> Fraction:
     return packet.pts * packet.time_base
 
 
-def _shifted(source: Iterator[Packet[Stream]], out: Stream, shift: int) -> Iterator[Packet[Stream]]:
-    """Packets that start `shift` ticks earlier; decoding times ascend, whatever the source says."""
+def _shift(source: Iterator[Packet[Stream]], out: Stream, shift: int) -> Iterator[Packet[Stream]]:
+    """Move packets `shift` ticks earlier; decoding timestamps ascend even if those of the source do not."""
     last_dts: int | None = None
     for packet in source:
-        at = timestamp(packet)
-        if at is None:
+        pts = timestamp(packet)
+        if pts is None:
             continue
-        dts = (at if packet.dts is None else packet.dts) - shift
-        packet.pts, packet.dts = at - shift, dts
+        dts = (pts if packet.dts is None else packet.dts) - shift
+        packet.pts, packet.dts = pts - shift, dts
         if _start_s(packet) < -PRE_ROLL_S or (last_dts is not None and dts <= last_dts):
             continue
         last_dts = dts
@@ -99,10 +100,10 @@ def _shifted(source: Iterator[Packet[Stream]], out: Stream, shift: int) -> Itera
         yield packet
 
 
-def _filtered(
+def _resample(
     source: Iterator[Packet[Stream]], stream: AudioStream, shift_s: Fraction, rate: int, layout: str
 ) -> Iterator[av.AudioFrame]:
-    """Decoded sound from 0 seconds of the film on; silence where the source has a gap or starts late."""
+    """Decoded, resampled sound from 0 seconds of the film on; silence where the source has a gap or starts late."""
     context = stream.codec_context
     assert stream.time_base is not None
     graph = Graph()
@@ -120,15 +121,15 @@ def _filtered(
     ]
     graph.link_nodes(*nodes).configure()
     shift = round(shift_s / stream.time_base)
-    for frame in _decoded(source, stream):
+    for frame in _decode(source, stream):
         if frame is not None and frame.pts is not None:
             frame.pts -= shift
         graph.push(frame)
-        yield from _pulled(graph)
+        yield from _pull(graph)
 
 
-def _decoded(source: Iterator[Packet[Stream]], stream: AudioStream) -> Iterator[av.AudioFrame | None]:
-    """Frames of the packets that decode, then None."""
+def _decode(source: Iterator[Packet[Stream]], stream: AudioStream) -> Iterator[av.AudioFrame | None]:
+    """Frames of the packets that can be decoded, then None."""
     for packet in source:
         try:
             yield from stream.decode(packet)
@@ -137,7 +138,7 @@ def _decoded(source: Iterator[Packet[Stream]], stream: AudioStream) -> Iterator[
     yield None
 
 
-def _pulled(graph: Graph) -> Iterator[av.AudioFrame]:
+def _pull(graph: Graph) -> Iterator[av.AudioFrame]:
     while True:
         try:
             frame = graph.pull()
@@ -147,7 +148,7 @@ def _pulled(graph: Graph) -> Iterator[av.AudioFrame]:
         yield frame
 
 
-def _as_aac(frames: Iterator[av.AudioFrame], out: AudioStream) -> Iterator[Packet[Stream]]:
+def _encode_aac(frames: Iterator[av.AudioFrame], out: AudioStream) -> Iterator[Packet[Stream]]:
     for frame in frames:
         yield from out.encode(frame)
     yield from out.encode(None)

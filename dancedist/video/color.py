@@ -1,4 +1,4 @@
-"""A decoded frame of any pixel format, matrix, range, shape and rotation -> upright RGB with square pixels."""
+"""Convert a decoded frame of any pixel format, matrix, range, aspect and rotation to upright RGB, square pixels."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 UNSPECIFIED = 2
 SD_MAX_HEIGHT_PX = 576
 SD_MAX_WIDTH_PX = 1024
-# To packed RGB, swscale's short cuts cut off instead of rounding: frames would come a level too dark.
+# swscale's fast paths to packed RGB truncate instead of rounding: frames would be one level too dark.
 EXACT = Interpolation.FAST_BILINEAR | Interpolation.ACCURATE_RND
 FINE = Interpolation.BICUBIC | Interpolation.ACCURATE_RND
 
 
 @dataclass(frozen=True)
 class Shape:
-    """How a coded frame becomes an upright one: scaled to square pixels, then transposed, then mirrored."""
+    """Steps from a coded frame to an upright one: scale to square pixels, then transpose, then mirror."""
 
     square_size: tuple[int, int]
     transposed: bool = False
@@ -38,14 +38,14 @@ class Shape:
 
 
 def square_size(width: int, height: int, sample_aspect: Fraction | None) -> tuple[int, int]:
-    """(width, height) after the width is stretched by the pixels' own aspect, as players do."""
+    """(width, height) px after stretching the width by the sample aspect ratio, as players do."""
     return (max(1, round(width * sample_aspect)) if sample_aspect else width), height
 
 
 def shape_of(frame: VideoFrame, size: tuple[int, int]) -> tuple[Shape, bool]:
-    """Shape from the frame's display matrix, and whether the matrix is a plain quarter turn or mirroring.
+    """Shape from the frame's display matrix, and whether the matrix consists of quarter turns and mirroring only.
 
-    `size` is (width, height) with square pixels. The matrix (ISO 14496-12, 8.2.2) puts a point (x, y) at
+    `size` is (width, height) px with square pixels. The matrix (ISO 14496-12, 8.2.2) maps a point (x, y) to
     (a x + c y, b x + d y).
     """
     data: Any = frame.side_data.get("DISPLAYMATRIX")
@@ -59,24 +59,24 @@ def shape_of(frame: VideoFrame, size: tuple[int, int]) -> tuple[Shape, bool]:
     return Shape(size, False, mirror_x=a < 0, mirror_y=d < 0), plain
 
 
-class Painter:
-    """Turns the frames of one video into uint8 RGB (H, W, 3); keeps the scaler's tables between frames."""
+class FrameConverter:
+    """Convert the frames of one video to uint8 RGB (H, W, 3); the scaler's tables are reused between frames."""
 
     def __init__(self, shape: Shape) -> None:
         self._shape = shape
         self._reformatter = VideoReformatter()
 
     def rgb(self, frame: VideoFrame) -> NDArray[np.uint8]:
-        """Upright RGB. Raises av.FFmpegError where the pixel format cannot be converted."""
+        """Upright uint8 RGB (H, W, 3). Raises av.FFmpegError if the pixel format cannot be converted."""
         width, height = self._shape.square_size
-        same = (frame.width, frame.height) == (width, height)
+        same_size = (frame.width, frame.height) == (width, height)
         planar = self._reformatter.reformat(
             frame,
             width,
             height,
             "gbrp",
             src_colorspace=_matrix(frame),
-            interpolation=EXACT if same else FINE,
+            interpolation=EXACT if same_size else FINE,
             threads=1,
         )
         green, blue, red = (_plane(p, width, height) for p in planar.planes)
@@ -95,7 +95,10 @@ def _plane(plane: VideoPlane, width: int, height: int) -> NDArray[np.uint8]:
 
 
 def _matrix(frame: VideoFrame) -> int | None:
-    """BT.709 for HD and BT.601 for SD where the file does not say, as players do: swscale takes 601 for all."""
+    """Colour matrix of an untagged frame: BT.709 for HD and BT.601 for SD, as in players; None for a tagged frame.
+
+    swscale would use BT.601 for all untagged frames.
+    """
     if frame.colorspace != UNSPECIFIED:
         return None
     hd = frame.height > SD_MAX_HEIGHT_PX or frame.width > SD_MAX_WIDTH_PX

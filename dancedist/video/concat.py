@@ -1,4 +1,4 @@
-"""Several videos of one dancer, read as if they were one film."""
+"""Several videos of one dancer, read as one video."""
 
 from __future__ import annotations
 
@@ -10,52 +10,53 @@ from itertools import accumulate
 from pathlib import Path
 
 from dancedist.errors import FootageUnfit, Notice
-from dancedist.recipe import VideoRecipe, file_sha256
+from dancedist.files import file_sha256
+from dancedist.recipe.schema import VideoRecipe
 from dancedist.video.probe import Video, probe
 
-# Cameras that keep no constant rate come out at slightly different means; nobody sees the difference in a dance.
+# Cameras with a variable rate give slightly different mean rates; a difference of 1% is not visible in a dance.
 SAME_RATE = Fraction(1, 100)
 
 
 @dataclass(frozen=True, eq=False)
-class Reel:
-    """Videos of one size and rate, one after the other; the first one's path and rate stand for all."""
+class ConcatVideo:
+    """Several videos of one size and rate as one; path and rate are those of the first video."""
 
     parts: tuple[Video, ...]
 
     @property
     def path(self) -> Path:
-        """Of the first video."""
+        """Path of the first video."""
         return self.parts[0].path
 
     @property
     def width(self) -> int:
-        """Px."""
+        """Width, px."""
         return self.parts[0].width
 
     @property
     def height(self) -> int:
-        """Px."""
+        """Height, px."""
         return self.parts[0].height
 
     @property
     def fps(self) -> Fraction:
-        """Frames a second."""
+        """Frames per second."""
         return self.parts[0].fps
 
     @property
     def frames(self) -> int:
-        """Of all videos together."""
+        """Number of frames of all videos."""
         return sum(part.frames for part in self.parts)
 
     @property
     def duration_s(self) -> float:
-        """Of all videos together."""
+        """Duration of all videos, seconds."""
         return self.frames / float(self.fps)
 
     @property
     def notices(self) -> tuple[Notice, ...]:
-        """Every video's, with its name, at the reel's frames."""
+        """Notices of all videos, each with its video's name; frame indices count from the start of the first video."""
         starts = (0, *self.cuts)
         return tuple(
             n.of_part(p.path.name, start) for p, start in zip(self.parts, starts, strict=True) for n in p.notices
@@ -63,46 +64,46 @@ class Reel:
 
     @property
     def cuts(self) -> tuple[int, ...]:
-        """Frames at which another video begins: what lies on either side of one was not filmed in a row."""
+        """Frames at which the next video begins: the frames before and after a cut were not filmed consecutively."""
         return tuple(accumulate(part.frames for part in self.parts[:-1]))
 
 
-Footage = Video | Reel
+Footage = Video | ConcatVideo
 
 
-def open_footage(paths: Sequence[Path], limits: VideoRecipe) -> Footage:
-    """The video, or the reel of several.
+def open_videos(paths: Sequence[Path], limits: VideoRecipe) -> Footage:
+    """Open one video, or several videos as one.
 
-    Raises FootageUnfit where they differ in size or rate, VideoUnreadable, VideoTooLarge.
+    Raises FootageUnfit if they differ in size or rate, VideoUnreadable, VideoTooLarge.
     """
-    assert paths, "no video is named"
+    assert paths, "at least one video is required"
     first, *others = parts = tuple(probe(path, limits) for path in paths)
     for part in others:
-        alike = abs(part.fps / first.fps - 1) <= SAME_RATE
-        if (part.width, part.height) != (first.width, first.height) or not alike:
+        same_rate = abs(part.fps / first.fps - 1) <= SAME_RATE
+        if (part.width, part.height) != (first.width, first.height) or not same_rate:
             raise FootageUnfit(
-                "cannot be one target with the other videos: all need one size and one frame rate",
+                "does not match the other videos of the target: all need the same size and frame rate",
                 file=part.path,
-                expected=f"{_described(first)} as {first.path}",
-                got=_described(part),
+                expected=f"{_description(first)} as {first.path}",
+                got=_description(part),
             )
-    return Reel(parts) if others else first
+    return ConcatVideo(parts) if others else first
 
 
 def spans(footage: Footage, start_frame: int, stop_frame: int) -> Iterator[tuple[Video, int, int]]:
-    """The videos that frames [start, stop) lie in, and which of their own frames [first, end) these are."""
-    begins = 0
+    """Split frames [start, stop) into (video, first, end): frames [first, end) of each video that they are in."""
+    offset = 0
     for part in footage.parts:
-        first, end = max(start_frame - begins, 0), min(stop_frame - begins, part.frames)
+        first, end = max(start_frame - offset, 0), min(stop_frame - offset, part.frames)
         if first < end:
             yield part, first, end
-        begins += part.frames
+        offset += part.frames
 
 
 def identity(paths: Sequence[Path]) -> tuple[str, str]:
-    """Name and SHA-256 of what a target is made of: a file's own, or of several in their order.
+    """Name and SHA-256 of a target's videos: the file's own, or a combination of all in their order.
 
-    Raises FootageUnfit where one content is named twice: it would be trained on and measured on.
+    Raises FootageUnfit if two files have the same content: it would be both trained on and evaluated on.
     """
     contents: dict[str, Path] = {}
     for path in paths:
@@ -112,5 +113,5 @@ def identity(paths: Sequence[Path]) -> tuple[str, str]:
     return name, hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
-def _described(video: Video) -> str:
+def _description(video: Video) -> str:
     return f"{video.width}x{video.height} at {float(video.fps):.2f} /s"

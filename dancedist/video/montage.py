@@ -1,4 +1,4 @@
-"""Pictures beside each other."""
+"""Combine frames into one row."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from numpy.typing import NDArray
 GAP_PX = 4
 
 
-def beside(
+def side_by_side(
     frames: Sequence[NDArray[np.uint8]], height_px: int | None = None, gap_px: int = GAP_PX
 ) -> NDArray[np.uint8]:
-    """Frames, uint8 RGB (H, W, 3) of any sizes, as one row of one height, with black gaps between.
+    """Frames, uint8 RGB (H, W, 3) of any size, in one row of one height, with black gaps between them.
 
-    Each keeps its aspect; the height is the tallest frame's where none is given.
+    Each keeps its aspect ratio; the default height is that of the tallest frame.
     """
     height = height_px or max(f.shape[0] for f in frames)
     gap = np.zeros((height, gap_px, 3), np.uint8)
     row: list[NDArray[np.uint8]] = []
     for frame in frames:
-        row += [gap, _scaled(frame, height)]
+        row += [gap, _scale(frame, height)]
     return np.concatenate(row[1:], axis=1)
 
 
-def _scaled(frame: NDArray[np.uint8], height: int) -> NDArray[np.uint8]:
+def _scale(frame: NDArray[np.uint8], height: int) -> NDArray[np.uint8]:
     if frame.shape[0] == height:
         return frame
     width = max(1, round(frame.shape[1] * height / frame.shape[0]))

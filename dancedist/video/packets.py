@@ -1,4 +1,4 @@
-"""A file as a stream of packets: opened without trust, indexed without decoding."""
+"""Read a media file as packets: open untrusted files safely, index packets without decoding."""
 
 from __future__ import annotations
 
@@ -17,63 +17,64 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from dancedist.errors import VideoTooLarge, VideoUnreadable
-from dancedist.recipe import VideoRecipe
+from dancedist.recipe.schema import VideoRecipe
 
-# Named, so that an uploaded playlist or script (HLS, concat, SDP) cannot make FFmpeg open other files or hosts.
+# Allow-list, so that an uploaded playlist or script (HLS, concat, SDP) cannot make FFmpeg open other files or hosts.
 FORMATS = "mov matroska webm avi mpegts mpeg flv ogg asf mxf nut ivf gif dv yuv4mpegpipe wav w64 aiff mp3 aac flac caf"
-NOT_A_MOVIE = Disposition.attached_pic | Disposition.still_image | Disposition.timed_thumbnails
+STILL_IMAGES = Disposition.attached_pic | Disposition.still_image | Disposition.timed_thumbnails
 MAX_READ_FAILURES = 8
 REORDER_PACKETS = 64
 
 
 @dataclass(frozen=True, eq=False)
 class PacketIndex:
-    """What the packets of one video stream promise: `pts` and `key_pts`, int64 (N,), ascending, in `time_base`.
+    """Timestamps of one video stream's packets: `pts` and `key_pts`, int64 (N,), ascending, in `time_base`.
 
-    `key_pts` are where decoding can start. `promised` is how many frames the header says there are,
-    where it does. `cut_off` is whether the file ends before its header says.
+    `pts` are the frames that are shown, `key_pts` the keyframes, at which decoding can start. `declared_frames` is
+    the number of frames in the header, None if the header has none. `cut_off`: whether the file ends before the end
+    that its header declares.
     """
 
     pts: NDArray[np.int64]
     key_pts: NDArray[np.int64]
     time_base: Fraction
-    promised: int | None
+    declared_frames: int | None
     cut_off: bool
 
 
 def open_file(path: Path, max_frame_pixels: int | None = None) -> InputContainer:
-    """Open a local film or sound file. Raises VideoUnreadable."""
+    """Open a local video or sound file. Raises VideoUnreadable."""
     if not path.is_file():
-        raise VideoUnreadable("no such file", file=path)
+        raise VideoUnreadable("does not exist", file=path)
     options = {"format_whitelist": FORMATS.replace(" ", ","), "protocol_whitelist": "file"}
     if max_frame_pixels is not None:
-        # Opening a file may decode a frame of it to learn its pixel format.
+        # FFmpeg may decode a frame on opening, to detect the pixel format.
         options["max_pixels"] = str(2 * max_frame_pixels)
     try:
         return av.open(str(path.absolute()), "r", options=options, metadata_errors="replace")
     except av.FFmpegError as error:
-        raise VideoUnreadable("is no video", file=path, got=error.strerror or str(error)) from error
+        raise VideoUnreadable("is not a video", file=path, got=error.strerror or str(error)) from error
 
 
 def movie_stream(container: InputContainer) -> VideoStream | None:
-    """The first video stream that moves (not a cover picture) and has a decoder."""
+    """The first video stream that has a decoder and is not a still image, such as a cover picture."""
     for stream in container.streams.video:
-        if has_decoder(stream) and not stream.disposition & NOT_A_MOVIE:
+        if has_decoder(stream) and not stream.disposition & STILL_IMAGES:
             return stream
     return None
 
 
 def has_decoder(stream: Stream) -> bool:
-    """Whether this FFmpeg can decode it at all."""
+    """Whether this FFmpeg has a decoder for the stream."""
     return stream.codec_context is not None
 
 
 def packets(container: InputContainer, streams: Sequence[Stream]) -> Iterator[Packet[Stream]]:
-    """Whole packets with data in them, until the end or until the file cannot be read on."""
+    """Complete, non-empty packets, up to the end or to a read error that persists."""
     for _ in range(MAX_READ_FAILURES):
         try:
             for packet in container.demux(list(streams)):
-                # What the end of the file, or a lost part of a broadcast, has cut short.
+                # Skips packets truncated by the end of the file or a gap in a broadcast.
                 if packet.size and not packet.is_corrupt:
                     yield packet
             return
@@ -81,8 +82,8 @@ def packets(container: InputContainer, streams: Sequence[Stream]) -> Iterator[Pa
             continue
 
 
-def picture_start_s(container: InputContainer) -> Fraction:
-    """When the first frame of the moving picture is shown, by the file's own clock; 0 where it has none."""
+def video_start_s(container: InputContainer) -> Fraction:
+    """Time of the first video frame in seconds of the file's clock; 0 for a file without video."""
     stream = movie_stream(container)
     if stream is None:
         return Fraction(0)
@@ -91,14 +92,14 @@ def picture_start_s(container: InputContainer) -> Fraction:
 
 
 def timestamp(item: Packet[Stream] | av.VideoFrame) -> int | None:
-    """When it is shown, in ticks of its stream; some old containers only tell when it is decoded."""
+    """Presentation timestamp in ticks of its stream; the decoding timestamp if the container has no other."""
     return item.dts if item.pts is None else item.pts
 
 
 def index_packets(container: InputContainer, stream: VideoStream, limits: VideoRecipe, path: Path) -> PacketIndex:
-    """Index of one stream, by reading the file once without decoding it.
+    """Index one stream by reading the file once, without decoding.
 
-    Raises VideoTooLarge as soon as there are too many frames, VideoUnreadable where there are none.
+    Raises VideoTooLarge as soon as there are too many frames, VideoUnreadable if there are none.
     """
     assert stream.time_base is not None
     shown: list[int] = []
@@ -112,7 +113,7 @@ def index_packets(container: InputContainer, stream: VideoStream, limits: VideoR
             continue
         counted += 1
         if counted > limits.max_frames:
-            raise VideoTooLarge("too many frames", file=path, expected=f"at most {limits.max_frames}", got="more")
+            raise VideoTooLarge("has too many frames", file=path, expected=f"at most {limits.max_frames}", got="more")
         if at is None or _is_hidden(packet, stream):
             continue
         if not packet.is_discard:
@@ -120,23 +121,23 @@ def index_packets(container: InputContainer, stream: VideoStream, limits: VideoR
         if packet.is_keyframe:
             keys.append(at)
     if not shown:
-        raise VideoUnreadable("holds no frame", file=path)
+        raise VideoUnreadable("has no frames", file=path)
     return PacketIndex(
         pts=np.unique(np.array(shown, np.int64)),
         key_pts=np.unique(np.array(keys, np.int64)),
         time_base=stream.time_base,
-        promised=stream.frames or None,
+        declared_frames=stream.frames or None,
         cut_off=stream.frames > counted if stream.frames else _is_short(container, end_s),
     )
 
 
 def _is_hidden(packet: Packet[Stream], stream: VideoStream) -> bool:
-    """VP8 keeps its reference frames that are never shown in packets of their own (RFC 6386, 9.1)."""
+    """Whether it is a VP8 reference frame that is never shown; these have their own packets (RFC 6386, 9.1)."""
     return stream.codec_context.codec.canonical_name == "vp8" and not bytes(packet)[0] >> 4 & 1
 
 
 def _is_short(container: InputContainer, end_s: float) -> bool:
-    """Whether the packets end more than a second before the header says; `duration` includes the start."""
+    """Whether the packets end over a second before the end in the header; `duration` includes the start time."""
     if not container.duration:
         return False
     start_s = (container.start_time or 0) / av.time_base

@@ -1,4 +1,4 @@
-"""Frames decoded ahead of their use, so that decoding and inference overlap."""
+"""Decode frames ahead of their use in a thread, so that decoding and inference overlap."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _END = object()
 T = TypeVar("T")
 
 
-class ReadAhead(Generic[T]):
-    """Iterate over `items` while a thread takes the next few from it; `seconds` is what taking them took."""
+class Prefetcher(Generic[T]):
+    """Iterate over `items` while a thread fetches the next ones; `seconds` is the time spent fetching."""
 
     def __init__(self, items: Iterable[T], depth: int = DEPTH_FRAMES) -> None:
         self._items, self._depth = iter(items), depth
@@ -22,12 +22,12 @@ class ReadAhead(Generic[T]):
 
     def __iter__(self) -> Iterator[T]:
         with ThreadPoolExecutor(1, "read-ahead") as pool:
-            coming = deque(pool.submit(self._take) for _ in range(self._depth))
-            while (item := coming.popleft().result()) is not _END:
-                coming.append(pool.submit(self._take))
+            pending = deque(pool.submit(self._fetch) for _ in range(self._depth))
+            while (item := pending.popleft().result()) is not _END:
+                pending.append(pool.submit(self._fetch))
                 yield item  # type: ignore[misc]  # not _END
 
-    def _take(self) -> T | object:
+    def _fetch(self) -> T | object:
         started = time.perf_counter()
         try:
             return next(self._items, _END)

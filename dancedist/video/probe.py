@@ -1,4 +1,4 @@
-"""What a video file holds, told from its packets and one decoded frame, within the recipe's bounds."""
+"""Inspect a video file by its packets and one decoded frame, within the recipe's bounds."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from dancedist.errors import Notice, VideoTooLarge, VideoUnreadable
-from dancedist.recipe import VideoRecipe
-from dancedist.video.color import Painter, Shape, shape_of, square_size
+from dancedist.recipe.schema import VideoRecipe
+from dancedist.video.color import FrameConverter, Shape, shape_of, square_size
 from dancedist.video.packets import PacketIndex, has_decoder, index_packets, movie_stream, open_file, packets
 from dancedist.video.timeline import Timeline, timeline
 
-# A frame is reordered behind 16 others at most; frame threads add their number.
+# Packets to try until the first frame appears: a frame is reordered behind at most 16 others, plus frame threads.
 FIRST_FRAME_PACKETS = 64
 FIRST_FRAME_KEYS = 3
 MAX_REORDER = 16
@@ -27,8 +27,8 @@ HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 
 
 @dataclass(frozen=True)
-class Film:
-    """What the poses of a film need to know of it: where it is, upright size in px, rate, length, warnings."""
+class VideoInfo:
+    """Facts about a video that its poses depend on: path, upright size in px, rate, length, warnings."""
 
     path: Path
     width: int
@@ -40,12 +40,12 @@ class Film:
 
 @dataclass(frozen=True, eq=False)
 class Video:
-    """A video file, as its frames will be read.
+    """A video file as its frames are read.
 
-    `width` and `height` are upright and of square pixels, px. Frame i of `frames` is on show at `i / fps`
-    seconds after the first, and `duration_s` is `frames / fps`. `variable_rate` says that the recorded rate
-    varies and frames are resampled by timestamp. What follows `notices` is for `decode.py`: `shown` holds the
-    timestamp, in `time_base`, of the recorded frame behind each index, `key_pts` where decoding can start.
+    `width` and `height` are px of the upright frame with square pixels. Frame i of `frames` is shown `i / fps`
+    seconds after the first, and `duration_s` is `frames / fps`. `variable_rate`: the recorded rate varies, and frames
+    are resampled by timestamp. The fields after `notices` are for `decode.py`: `shown`, int64 (frames,), holds the
+    timestamp in `time_base` of the recorded frame at each index, `key_pts`, int64 (N,), those of the keyframes.
     """
 
     path: Path
@@ -66,31 +66,31 @@ class Video:
 
     @property
     def parts(self) -> tuple[Video, ...]:
-        """Itself: a reel has several."""
+        """The video itself; see `ConcatVideo.parts`."""
         return (self,)
 
     @property
     def cuts(self) -> tuple[int, ...]:
-        """None: a reel has some."""
+        """No cuts; see `ConcatVideo.cuts`."""
         return ()
 
     @property
-    def film(self) -> Film:
-        """The little that is left to know once it is decoded."""
-        return Film(self.path, self.width, self.height, self.fps, self.frames, self.notices)
+    def info(self) -> VideoInfo:
+        """The facts that its poses depend on."""
+        return VideoInfo(self.path, self.width, self.height, self.fps, self.frames, self.notices)
 
 
 def probe(path: Path, limits: VideoRecipe) -> Video:
-    """Look at a file without decoding more than its first frame.
+    """Inspect a file without decoding more than its first frame.
 
-    Raises VideoUnreadable for what is no video or does not decode, VideoTooLarge beyond `limits` (pixels per
-    frame and the header's duration before anything is decoded or read on).
+    Raises VideoUnreadable if it is not a video or cannot be decoded, VideoTooLarge if it exceeds `limits`. Pixels per
+    frame and the duration in the header are checked before anything is decoded or read further.
     """
     with open_file(path, limits.max_frame_pixels) as container:
         stream = movie_stream(container)
         if stream is None:
-            kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
-            raise VideoUnreadable("holds no moving picture", file=path, expected="a video stream", got=kinds)
+            types = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
+            raise VideoUnreadable("has no decodable video", file=path, expected="a video stream", got=types)
         size = _bounded_size(stream, limits, path)
         _check_duration((container.duration or 0) / av.time_base, limits, path)
         index = index_packets(container, stream, limits, path)
@@ -102,7 +102,7 @@ def probe(path: Path, limits: VideoRecipe) -> Video:
     times = timeline(index.pts, index.time_base, rates)
     _check_duration(len(times.shown) / float(times.fps), limits, path)
     first = _first_frame(path, index, limits)
-    shape, plain_turn = shape_of(first, size)
+    shape, quarter_turns = shape_of(first, size)
     _check_convertible(first, shape, path)
     width, height = shape.upright_size
     return Video(
@@ -115,7 +115,7 @@ def probe(path: Path, limits: VideoRecipe) -> Video:
         variable_rate=times.variable,
         audio_codec=audio[0] if audio else None,
         video_codec=codec,
-        notices=_notices(index, times, first, plain_turn),
+        notices=_notices(index, times, first, quarter_turns),
         shape=shape,
         time_base=index.time_base,
         shown=times.shown,
@@ -125,50 +125,53 @@ def probe(path: Path, limits: VideoRecipe) -> Video:
 
 
 def _bounded_size(stream: VideoStream, limits: VideoRecipe, path: Path) -> tuple[int, int]:
-    """(width, height) with square pixels; the coded size and the stretched one are both within bounds."""
+    """(width, height) px with square pixels. Raises VideoTooLarge if the coded or the stretched size is too large."""
     coded = (stream.codec_context.width, stream.codec_context.height)
     if min(coded) < 1:
-        raise VideoUnreadable("its frames have no size", file=path, got=f"codec {stream.codec_context.name}")
+        raise VideoUnreadable("has frames without a size", file=path, got=f"codec {stream.codec_context.name}")
     size = square_size(*coded, stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio)
     for width, height in (coded, size):
         if width * height > limits.max_frame_pixels:
             expected = f"at most {limits.max_frame_pixels} pixels"
-            raise VideoTooLarge("frames are too large", file=path, expected=expected, got=f"{width}x{height}")
+            raise VideoTooLarge("has frames that are too large", file=path, expected=expected, got=f"{width}x{height}")
     return size
 
 
 def _check_duration(duration_s: float, limits: VideoRecipe, path: Path) -> None:
     if duration_s > limits.max_duration_s:
         expected = f"at most {limits.max_duration_s:g} s"
-        raise VideoTooLarge("too long", file=path, expected=expected, got=f"{duration_s:.1f} s")
+        raise VideoTooLarge("is too long", file=path, expected=expected, got=f"{duration_s:.1f} s")
 
 
 def _before_first_gap(pts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """A file that was cut off lacks frames among its last ones: B-frames come after what they lie before."""
+    """Timestamps up to the first gap among the last ones.
+
+    A truncated file may have such gaps: B-frames are stored after the frames that are shown after them.
+    """
     start = max(0, len(pts) - 1 - MAX_REORDER)
     gaps = np.diff(pts[start:]) > 1.5 * np.median(np.diff(pts)) if len(pts) > 1 else np.array([], np.bool_)
     return pts[: start + int(np.argmax(gaps)) + 1] if gaps.any() else pts
 
 
 def _first_frame(path: Path, index: PacketIndex, limits: VideoRecipe) -> VideoFrame:
-    """The first frame that decodes, tried at the start and at the next keyframes."""
+    """The first frame that can be decoded, from the start or from one of the next keyframes."""
     failure = "no frame"
-    for at in (None, *index.key_pts[1:FIRST_FRAME_KEYS].tolist()):
+    for key_pts in (None, *index.key_pts[1:FIRST_FRAME_KEYS].tolist()):
         with open_file(path, limits.max_frame_pixels) as container:
-            frame, failure = _decode_one(container, at, limits)
+            frame, failure = _decode_one(container, key_pts, limits)
             if frame is not None:
                 return frame
-    raise VideoUnreadable("none of its first frames decodes", file=path, got=failure)
+    raise VideoUnreadable("cannot be decoded at its start", file=path, got=failure)
 
 
-def _decode_one(container: InputContainer, at: int | None, limits: VideoRecipe) -> tuple[VideoFrame | None, str]:
+def _decode_one(container: InputContainer, key_pts: int | None, limits: VideoRecipe) -> tuple[VideoFrame | None, str]:
     stream = movie_stream(container)
     assert stream is not None
     stream.codec_context.options = {"max_pixels": str(2 * limits.max_frame_pixels)}
     failure = "no frame"
     try:
-        if at is not None:
-            container.seek(at, stream=stream)
+        if key_pts is not None:
+            container.seek(key_pts, stream=stream)
         for tried, packet in enumerate(packets(container, [stream])):
             for frame in stream.decode(packet):
                 return frame, ""
@@ -183,30 +186,30 @@ def _decode_one(container: InputContainer, at: int | None, limits: VideoRecipe) 
 
 def _check_convertible(frame: VideoFrame, shape: Shape, path: Path) -> None:
     try:
-        Painter(shape).rgb(frame)
+        FrameConverter(shape).rgb(frame)
     except (av.FFmpegError, ValueError) as error:
-        raise VideoUnreadable("its pixel format cannot be converted", file=path, got=frame.format.name) from error
+        message = "has a pixel format that cannot be converted"
+        raise VideoUnreadable(message, file=path, got=frame.format.name) from error
 
 
-def _notices(index: PacketIndex, times: Timeline, first: VideoFrame, plain_turn: bool) -> tuple[Notice, ...]:
-    found = []
+def _notices(index: PacketIndex, times: Timeline, first: VideoFrame, quarter_turns: bool) -> tuple[Notice, ...]:
+    notices = []
     if index.cut_off:
-        promise = f"its header promises {index.promised} frames" if index.promised else "its header promises more"
-        found.append(
-            Notice("cut-off", f"the first missing frame of a file that was cut off: {promise}", len(times.shown))
-        )
+        declared = f"{index.declared_frames} frames" if index.declared_frames else "a longer video"
+        text = f"the file is truncated from here on: its header declares {declared}"
+        notices.append(Notice("cut-off", text, len(times.shown)))
     if times.variable:
-        found.append(
-            Notice("variable-rate", f"the frame rate varies: resampled to its mean, {float(times.fps):.3f} /s")
-        )
+        text = f"the frame rate varies: frames are resampled to the mean rate, {float(times.fps):.3f} /s"
+        notices.append(Notice("variable-rate", text))
     if times.repeated:
-        found.append(
-            Notice("frames-left-out", f"frames left out by the recorder: {times.repeated}; their neighbours stand in")
-        )
+        text = f"frames missing in the recording: {times.repeated}; each is replaced by a neighbour"
+        notices.append(Notice("frames-left-out", text))
     if first.color_trc in HDR_TRANSFERS:
-        found.append(Notice("hdr", f"{HDR_TRANSFERS[first.color_trc]} brightness is not mapped: colours look flat"))
+        text = f"{HDR_TRANSFERS[first.color_trc]} brightness is not tone-mapped: colours look flat"
+        notices.append(Notice("hdr", text))
     if first.interlaced_frame:
-        found.append(Notice("interlaced", "interlaced: moving edges are combed"))
-    if not plain_turn:
-        found.append(Notice("odd-rotation", "rotated by no quarter turn: the nearest one is taken"))
-    return tuple(found)
+        notices.append(Notice("interlaced", "the video is interlaced: moving edges show comb artefacts"))
+    if not quarter_turns:
+        text = "the rotation is not a multiple of 90 degrees: the nearest one is used"
+        notices.append(Notice("odd-rotation", text))
+    return tuple(notices)

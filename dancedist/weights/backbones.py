@@ -1,4 +1,4 @@
-"""AlexNet's and VGG's convolutions under torchvision's names, out of the files in which others publish them."""
+"""Convert published AlexNet and VGG weights to safetensors with torchvision's names."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from dancedist.errors import FileInvalid
 
 Layout = Literal["flax-alexnet", "flax-vgg16", "torchvision"]
 
-# Where torchvision's `features` has its convolutions, in the order in which flax numbers them.
+# Indices of the convolutions in torchvision's `features`, in flax's order.
 _FLAX: dict[str, tuple[str, tuple[int, ...]]] = {
     "flax-alexnet": ("AlexNet_0", (0, 3, 6, 8, 10)),
     "flax-vgg16": ("VGG16_0", (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)),
 }
-# All that a pickled dict of arrays asks for; numpy's own name for the first has changed since.
+# All globals that a pickled dict of arrays needs. numpy has renamed the module of the first.
 _ARRAY_PARTS: dict[tuple[str, str], Any] = {
     ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
     ("numpy", "ndarray"): np.ndarray,
@@ -30,15 +30,17 @@ _ARRAY_PARTS: dict[tuple[str, str], Any] = {
 class _ArraysOnly(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ARRAY_PARTS:
-            raise FileInvalid("asks for code to be run", expected="nothing but numpy arrays", got=f"{module}.{name}")
+            raise FileInvalid(
+                "contains a pickle that would run code", expected="numpy arrays only", got=f"{module}.{name}"
+            )
         return _ARRAY_PARTS[module, name]
 
 
 def convert_backbone(published: Path, layout: Layout, target: Path) -> None:
-    """Write the convolutions in a published file to `target`, as safetensors, in the precision they came in.
+    """Convert the convolutions in a published file to safetensors in `target`, in their own precision.
 
-    `torchvision` is a state dict saved by torch, the `flax-` layouts are pickled dicts of numpy arrays with
-    HWIO kernels. Nothing else is unpickled: FileInvalid tells what a file asked for beyond that.
+    The layout `torchvision` is a state dict saved by torch; the `flax-` layouts are pickled dicts of numpy arrays
+    with HWIO kernels. Raises FileInvalid if a pickle contains anything else; nothing else is unpickled.
     """
     if layout == "torchvision":
         saved = torch.load(published, map_location="cpu", weights_only=True)

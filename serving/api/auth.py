@@ -1,4 +1,4 @@
-"""What routes depend on: the service, and who calls."""
+"""FastAPI dependencies of the routes: the service and the authenticated caller."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ def _caller(request: Request) -> Caller:
     return _service(request).keys.caller(request)
 
 
-TheService = Annotated[Service, Depends(_service)]
-TheCaller = Annotated[Caller, Depends(_caller)]
+ServiceDep = Annotated[Service, Depends(_service)]
+CallerDep = Annotated[Caller, Depends(_caller)]

@@ -1,4 +1,4 @@
-"""Whether the service can work, and its figures for Prometheus."""
+"""Readiness checks, and the service's metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -8,24 +8,27 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from sqlalchemy.exc import SQLAlchemyError
 
 from cluster.core.metrics import RENDERS_OLDEST_WAITING, RENDERS_READY, RENDERS_RECORDS
-from cluster.storage.base import open_storage
+from cluster.storage.open import open_storage
 from dancedist.errors import DancedistError
 from serving.db.models import ENDED, OPEN
 from serving.db.records import Records
 from serving.settings import Settings
 from serving.workers.dancers import Dancers
 
-_MARK = "renders/ready"
-# What a render needs, each with what asks it: it answers in words, or raises.
-Needs = dict[str, Callable[[], str]]
+_PROBE_NAME = "renders/ready"
+# Each dependency of a render with its check, which returns a short text or raises.
+ReadinessChecks = dict[str, Callable[[], str]]
 
 
-def needs(records: Records, dancers: Dancers, settings: Settings) -> Needs:
-    """They raise StorageUnavailable, RegistryUnavailable, SQLAlchemyError."""
+def readiness_checks(records: Records, dancers: Dancers, settings: Settings) -> ReadinessChecks:
+    """The checks of records, storage and registry.
+
+    They raise StorageUnavailable, RegistryUnavailable, SQLAlchemyError.
+    """
 
     def storage() -> str:
         store = open_storage(settings.storage)
-        store.write(_MARK, b"")
+        store.write(_PROBE_NAME, b"")
         return store.uri
 
     return {
@@ -35,16 +38,16 @@ def needs(records: Records, dancers: Dancers, settings: Settings) -> Needs:
     }
 
 
-def check(needed: Needs) -> dict[str, str]:
-    """Ask everything that a render needs. Raises what they do."""
-    return {need: ask() for need, ask in needed.items()}
+def require_ready(checks: ReadinessChecks) -> dict[str, str]:
+    """Run all checks and return their texts. Raises what the checks raise."""
+    return {need: check() for need, check in checks.items()}
 
 
-def watch(needed: Needs) -> None:
-    """Tell Prometheus of each whether it answers."""
-    for need, ask in needed.items():
+def set_gauges(checks: ReadinessChecks) -> None:
+    """Set the readiness gauge of each dependency: 1 if its check passes, 0 if it fails."""
+    for need, check in checks.items():
         try:
-            ask()
+            check()
         except (DancedistError, SQLAlchemyError):
             RENDERS_READY.set(0, {"need": need})
         else:
@@ -52,7 +55,7 @@ def watch(needed: Needs) -> None:
 
 
 def metrics_text(records: Records) -> str:
-    """In Prometheus' text format. What the replicas measure is on Ray's own pages."""
+    """Metrics of the records, in Prometheus' text format. Ray's own metrics endpoints have those of the replicas."""
     registry = CollectorRegistry()
     states = Gauge(*RENDERS_RECORDS, registry=registry)
     for state in (*OPEN, *ENDED):

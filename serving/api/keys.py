@@ -1,4 +1,4 @@
-"""API keys: who may do what. `python -m serving.api.keys NAME` makes one."""
+"""API keys and their scopes. `python -m serving.api.keys NAME` creates a key."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.requests import Request
 
 from dancedist.errors import FileInvalid
-from serving.api.errors import Refused
+from serving.problems import RequestRejected
 
 SCOPES = frozenset({"read", "render", "all"})
 
@@ -37,40 +37,44 @@ class _KeyFile(BaseModel):
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks. With the scope `all`, other keys' renders are seen too."""
+    """The authenticated caller. The scope `all` gives access to other keys' renders too."""
 
     key_id: str
     scopes: frozenset[str]
 
     def require(self, scope: str) -> None:
-        """Raises Refused."""
+        """Raise RequestRejected unless the caller has the scope."""
         if scope not in self.scopes:
-            raise Refused("forbidden", "the key does not allow it", expected=f"scope {scope}")
+            raise RequestRejected("forbidden", "the key lacks the required scope", expected=f"scope {scope}")
 
 
-class Keys:
-    """The keys of a file; without one, whoever calls from this machine may do everything."""
+class ApiKeys:
+    """The keys in a file. Without a file, callers on this machine have all scopes and others are refused."""
 
     def __init__(self, path: Path | None) -> None:
         self._keys = None if path is None else _read(path)
 
     def caller(self, request: Request) -> Caller:
-        """Who a request is from. Raises Refused."""
+        """Authenticate a request. Raises RequestRejected."""
         if self._keys is None:
-            if _from_here(request):
+            if _is_local(request):
                 return Caller("here", SCOPES)
-            raise Refused("unauthorized", "without API keys only this machine is served", expected="DANCEDIST_API_KEYS")
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        digest = sha256(given.strip().encode()).hexdigest()
-        # All are compared, so that the time taken tells nothing.
-        found = [key for key in self._keys if hmac.compare_digest(key.sha256, digest)]
-        if scheme.lower() != "bearer" or not found:
-            raise Refused("unauthorized", "needs an API key", expected="Authorization: Bearer KEY")
-        return Caller(found[0].id, found[0].scopes)
+            raise RequestRejected(
+                "unauthorized",
+                "without API keys only this machine is served",
+                expected="DANCEDIST_API_KEYS",
+            )
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        digest = sha256(token.strip().encode()).hexdigest()
+        # Compare with every key, so that timing reveals nothing.
+        matching = [key for key in self._keys if hmac.compare_digest(key.sha256, digest)]
+        if scheme.lower() != "bearer" or not matching:
+            raise RequestRejected("unauthorized", "needs an API key", expected="Authorization: Bearer KEY")
+        return Caller(matching[0].id, matching[0].scopes)
 
 
-def _from_here(request: Request) -> bool:
-    # A proxy on this machine speaks for others.
+def _is_local(request: Request) -> bool:
+    # A proxy on this machine forwards requests of others.
     forwarded = {"forwarded", "x-forwarded-for", "x-real-ip"} & {*request.headers.keys()}
     try:
         return not forwarded and request.client is not None and ip_address(request.client.host).is_loopback
@@ -82,17 +86,19 @@ def _read(path: Path) -> list[_Key]:
     try:
         keys = _KeyFile.model_validate(tomllib.loads(path.read_text())).key
     except (OSError, ValueError, ValidationError) as error:
-        raise FileInvalid("is no file of API keys", file=path, got=str(error).splitlines()[0]) from error
+        raise FileInvalid("is not a file of API keys", file=path, got=str(error).splitlines()[0]) from error
     for key in keys:
         if len(key.sha256) != 64 or not key.scopes <= SCOPES:
             raise FileInvalid(
-                "has a key that is none", file=path, expected=f"sha256, scopes of {sorted(SCOPES)}", got=key.id
+                "has an invalid key", file=path, expected=f"sha256, scopes of {sorted(SCOPES)}", got=key.id
             )
     return keys
 
 
-def _make(name: str, scopes: Annotated[str, typer.Option(help="Of read, render, all.")] = "read,render") -> None:
-    """Make an API key: the file has its hash alone, so that the key is shown now and never again."""
+def _create(
+    name: str, scopes: Annotated[str, typer.Option(help="Comma-separated: read, render, all.")] = "read,render"
+) -> None:
+    """Create an API key. The key is shown only once: the file stores its hash."""
     key = secrets.token_urlsafe(32)
     listed = ", ".join(f'"{scope}"' for scope in scopes.split(","))
     typer.echo(f"# for {name}: {key}", err=True)
@@ -100,4 +106,4 @@ def _make(name: str, scopes: Annotated[str, typer.Option(help="Of read, render, 
 
 
 if __name__ == "__main__":
-    typer.run(_make)
+    typer.run(_create)

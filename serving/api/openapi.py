@@ -1,4 +1,4 @@
-"""What OpenAPI says of the service, beyond what FastAPI finds by itself."""
+"""The OpenAPI description: FastAPI's own, completed by hand."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from serving.api.errors import MEDIA_TYPE
 from serving.api.schemas import RenderRequest
+from serving.problems import MEDIA_TYPE
 
-# Of the interface, not of the program: it changes when callers must.
+# Version of the interface, not of the program: it changes when callers must change.
 VERSION = "1"
 
 
-def describe(api: FastAPI) -> dict[str, Any]:
-    """The whole description: the request that is read by hand, API keys, and errors of one media type."""
-    made = get_openapi(title=api.title, version=VERSION, summary=api.summary, routes=api.routes)
-    components = made["components"]
+def openapi_schema(api: FastAPI) -> dict[str, Any]:
+    """FastAPI's description plus the schema of the manually parsed request, API keys, and the errors' media type."""
+    schema = get_openapi(title=api.title, version=VERSION, summary=api.summary, routes=api.routes)
+    components = schema["components"]
     components["schemas"]["RenderRequest"] = RenderRequest.model_json_schema()
     components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-    for path, methods in made["paths"].items():
+    for path, methods in schema["paths"].items():
         for method in methods.values():
             if path.startswith("/v1") or path == "/metrics":
                 method["security"] = [{"key": []}]
@@ -28,4 +28,4 @@ def describe(api: FastAPI) -> dict[str, Any]:
                 content = response.get("content", {})
                 if MEDIA_TYPE in content:
                     response["content"] = {MEDIA_TYPE: content[MEDIA_TYPE]}
-    return made
+    return schema

@@ -1,4 +1,4 @@
-"""What the service answers, as it goes over the wire."""
+"""Schemas of the HTTP interface's requests and responses."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from serving.api.errors import Problem
 from serving.db.models import RenderRow
+from serving.problems import Problem
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 
 
 class RenderRequest(BaseModel):
-    """A render of a source that lies in a bucket; a source of one's own is sent as a form with the same fields."""
+    """A request for a render of a source in a bucket; to upload a source, send a form with the same fields."""
 
     model_config = ConfigDict(extra="forbid")
 
     dancer: str = Field(max_length=500, description="NAME (its champion), NAME@ALIAS or NAME:VERSION")
-    source: str | None = Field(None, max_length=2000, description="s3://bucket/name of a video, in an allowed bucket")
+    source: str | None = Field(None, max_length=2000, description="s3://bucket/name of a video in an allowed bucket")
     label: bool = Field(False, description="write on every frame that it is synthetic")
-    webhook: str | None = Field(None, max_length=2000, description="https:// address that is told when it has ended")
+    webhook: str | None = Field(None, max_length=2000, description="https:// address to call when the render has ended")
 
 
 class Progress(BaseModel):
-    """How far it is; frames of the stage that runs."""
+    """Progress of a render; frames count the current stage."""
 
     stage: str | None
     frames_done: int
@@ -33,7 +33,7 @@ class Progress(BaseModel):
 
 
 class ChunkView(BaseModel):
-    """Frames [start, stop), rendered after `warm_up` frames that were dropped."""
+    """A rendered chunk: frames [start, stop), after `warm_up` frames that were rendered and dropped."""
 
     number: int
     start: int
@@ -44,7 +44,10 @@ class ChunkView(BaseModel):
 
 
 class SeamView(BaseModel):
-    """Frame `frame` as both chunks rendered it, in the dancer's box; and what changes there from the frame before."""
+    """A seam between two chunks, measured inside the dancer's box.
+
+    `psnr_db` compares `frame` as both chunks rendered it; `change_db` compares it with the frame before it.
+    """
 
     frame: int
     psnr_db: float
@@ -53,7 +56,7 @@ class SeamView(BaseModel):
 
 
 class ResultView(BaseModel):
-    """The film."""
+    """The rendered film."""
 
     frames: int
     width: int
@@ -66,7 +69,7 @@ class ResultView(BaseModel):
 
 
 class RenderView(BaseModel):
-    """A render."""
+    """State, progress and result of a render."""
 
     id: str
     state: State
@@ -85,15 +88,15 @@ class RenderView(BaseModel):
 
 
 class RenderPage(BaseModel):
-    """Renders, the newest first; `next` is the address of older ones."""
+    """A page of renders, newest first; `next` is the address of the next page, with older ones."""
 
     renders: list[RenderView]
     next: str | None
 
 
 def render_view(row: RenderRow, chunks: dict[int, dict[str, Any]]) -> RenderView:
-    """A row of the records."""
-    here = f"/v1/renders/{row.id}"
+    """Convert a row of the records, and its chunks by number, to the response."""
+    path = f"/v1/renders/{row.id}"
     stored = [{k: v for k, v in c.items() if k in ChunkView.model_fields} for c in chunks.values()]
     return RenderView(
         id=row.id,
@@ -110,10 +113,10 @@ def render_view(row: RenderRow, chunks: dict[int, dict[str, Any]]) -> RenderView
         problem=None if row.problem is None else Problem.model_validate(row.problem),
         result=None if row.result is None else ResultView.model_validate(row.result["film"]),
         links={
-            "self": here,
-            "events": f"{here}/events",
-            "cancel": f"{here}/cancel",
-            **({"result": f"{here}/result"} if row.state == "done" else {}),
+            "self": path,
+            "events": f"{path}/events",
+            "cancel": f"{path}/cancel",
+            **({"result": f"{path}/result"} if row.state == "done" else {}),
         },
     )
 

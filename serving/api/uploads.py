@@ -1,4 +1,4 @@
-"""A multipart request as it comes in: fields, and one file that goes to the disk and never into memory."""
+"""Receive a multipart form: text fields, and one file that is streamed to disk."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field, File, create_form_parser
 from starlette.requests import ClientDisconnect, Request
 
-from serving.api.errors import Refused
+from serving.problems import RequestRejected
 
 _MAX_FIELDS, _MAX_FIELD_BYTES = 16, 4096
-# Boundaries, headers and fields, beside the file.
-_ROOM_BYTES = 200_000
+# Allowance for boundaries, headers and fields, in addition to the file.
+_OVERHEAD_BYTES = 200_000
 
 
 @dataclass
-class Form:
-    """What was sent: `file` lies in a temporary folder, `file_name` is what its sender calls it."""
+class UploadForm:
+    """A received form: `file` is in a temporary folder, `file_name` is the sender's name for it."""
 
     fields: dict[str, str] = field(default_factory=dict)
     file: Path | None = None
@@ -32,47 +32,50 @@ class Form:
 
 
 @asynccontextmanager
-async def received(request: Request, max_bytes: int, file_field: str) -> AsyncIterator[Form]:
-    """The form, and its file as long as the block runs. Raises Refused."""
+async def receive_form(request: Request, max_bytes: int, file_field: str) -> AsyncIterator[UploadForm]:
+    """Receive the form; its file exists until the block ends. Raises RequestRejected."""
     length = request.headers.get("content-length", "")
-    if length.isdigit() and int(length) > max_bytes + _ROOM_BYTES:
+    if length.isdigit() and int(length) > max_bytes + _OVERHEAD_BYTES:
         raise _too_large(max_bytes)
     with TemporaryDirectory(prefix="dancedist-upload-") as folder:
-        yield await _received(request, max_bytes, file_field, Path(folder))
+        yield await _receive(request, max_bytes, file_field, Path(folder))
 
 
-async def _received(request: Request, max_bytes: int, file_field: str, folder: Path) -> Form:
-    form, files, fields = Form(), list[File](), list[Field]()
-    bounds = {"MAX_FIELDS": _MAX_FIELDS, "MAX_FIELD_SIZE": _MAX_FIELD_BYTES, "MAX_MEMORY_FILE_SIZE": 0}
-    where = {"UPLOAD_DIR": str(folder).encode(), "UPLOAD_DELETE_TMP": False}
+async def _receive(request: Request, max_bytes: int, file_field: str, folder: Path) -> UploadForm:
+    form, files, fields = UploadForm(), list[File](), list[Field]()
+    limits = {"MAX_FIELDS": _MAX_FIELDS, "MAX_FIELD_SIZE": _MAX_FIELD_BYTES, "MAX_MEMORY_FILE_SIZE": 0}
+    upload_folder = {"UPLOAD_DIR": str(folder).encode(), "UPLOAD_DELETE_TMP": False}
     try:
         headers = {"Content-Type": request.headers.get("content-type", "").encode()}
-        parser = create_form_parser(headers, fields.append, files.append, bounds | where)
+        parser = create_form_parser(headers, fields.append, files.append, limits | upload_folder)
         total = 0
         async for part in request.stream():
             total += len(part)
-            if total > max_bytes + _ROOM_BYTES:
+            if total > max_bytes + _OVERHEAD_BYTES:
                 raise _too_large(max_bytes)
-            # Writes to the disk.
+            # Blocks: it writes to disk.
             await asyncio.to_thread(parser.write, part)
         await asyncio.to_thread(parser.finalize)
     except (FormParserError, ValueError) as error:
-        raise Refused("request-invalid", "is no multipart form", got=str(error)) from error
+        raise RequestRejected("request-invalid", "is not a valid multipart form", got=str(error)) from error
     except ClientDisconnect as error:
-        raise Refused("request-invalid", "the upload broke off") from error
-    for one in fields:
-        form.fields[_text(one.field_name)] = _text(one.value)
-    given = [file for file in files if _text(file.field_name) == file_field]
-    if len(given) != len(files) or len(given) > 1:
-        raise Refused(
-            "request-invalid", "one file, please", expected=f"in the field {file_field!r}", got=str(len(files))
+        raise RequestRejected("request-invalid", "the upload was interrupted") from error
+    for form_field in fields:
+        form.fields[_text(form_field.field_name)] = _text(form_field.value)
+    sources = [file for file in files if _text(file.field_name) == file_field]
+    if len(sources) != len(files) or len(sources) > 1:
+        raise RequestRejected(
+            "request-invalid",
+            "has too many or unexpected files",
+            expected=f"one file in {file_field!r}",
+            got=str(len(files)),
         )
-    if given:
-        await asyncio.to_thread(_keep, given[0], form, max_bytes)
+    if sources:
+        await asyncio.to_thread(_save, sources[0], form, max_bytes)
     return form
 
 
-def _keep(file: File, form: Form, max_bytes: int) -> None:
+def _save(file: File, form: UploadForm, max_bytes: int) -> None:
     if file.size > max_bytes:
         raise _too_large(max_bytes)
     if file.in_memory:
@@ -92,5 +95,5 @@ def _text(value: bytes | str | None) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value or ""
 
 
-def _too_large(max_bytes: int) -> Refused:
-    return Refused("upload-too-large", "the upload is too large", expected=f"{max_bytes} bytes at most")
+def _too_large(max_bytes: int) -> RequestRejected:
+    return RequestRejected("upload-too-large", "the upload is too large", expected=f"at most {max_bytes} bytes")

@@ -1,4 +1,4 @@
-"""The tables of the render service's records."""
+"""Database tables of the render service."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import Any
 from sqlalchemy import JSON, ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-# What a render may still come out of.
+# States of a render that has not ended.
 OPEN = ("queued", "running")
 ENDED = ("done", "failed", "cancelled")
 
 
 class Base(DeclarativeBase):
-    """All tables."""
+    """Declarative base of all tables."""
 
-    type_annotation_map = {dict[str, Any]: JSON, list[dict[str, Any]]: JSON}  # noqa: RUF012 - as SQLAlchemy wants it
+    type_annotation_map = {dict[str, Any]: JSON, list[dict[str, Any]]: JSON}  # noqa: RUF012 - SQLAlchemy requires this form
 
 
 class RenderRow(Base):
-    """A render that was asked for. Ids ascend with time. Times are seconds since 1970, by the database's clock.
+    """A requested render. Ids ascend with time. Times are seconds since 1970 by the database's clock.
 
-    `webhook` is called when it has ended, next at `webhook_next_s`; None when it has been, or was given up.
-    Whoever works on it holds `token` until `lease_until`; `attempt` counts them.
+    `webhook` is called after the end, next at `webhook_next_s` (None once it was delivered or given up).
+    The current worker holds `token` until `lease_until_s`; `attempt` counts the leases.
     """
 
     __tablename__ = "renders"
@@ -59,7 +59,7 @@ class RenderRow(Base):
 
 
 class ChunkRow(Base):
-    """A chunk that is stored, as it is now in the film: widening a seam replaces it."""
+    """A stored chunk, in its current version: widening a seam replaces it."""
 
     __tablename__ = "chunks"
 
@@ -69,7 +69,7 @@ class ChunkRow(Base):
 
 
 class FrameRow(Base):
-    """The newest frame of a chunk that is being rendered, as JPEG: for those who watch, nothing depends on it."""
+    """The newest frame of a chunk that is being rendered, as JPEG. Only for display."""
 
     __tablename__ = "frames"
 
@@ -80,7 +80,7 @@ class FrameRow(Base):
 
 
 class EventRow(Base):
-    """What happened, for those who watch; numbers ascend."""
+    """An event for the watchers of a render; numbers ascend."""
 
     __tablename__ = "events"
     __table_args__ = (Index("events_by_render", "render_id", "number"),)
@@ -92,7 +92,7 @@ class EventRow(Base):
 
 
 class ResultRow(Base):
-    """The one film of a fingerprint."""
+    """The result of a fingerprint; there is only one."""
 
     __tablename__ = "results"
 

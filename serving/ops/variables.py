@@ -1,6 +1,6 @@
-"""Every environment variable that counts, out of the models that read them: the table in docs/operations.md.
+"""All environment variables, collected from the models that read them: the table in docs/operations/settings.md.
 
-`python -m serving.ops.variables` prints it.
+`python -m serving.ops.variables` prints the table.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from typing import Any
 
 import typer
 
-from cluster.core.settings import S3, MLflow, Ray, Shared, Variables
+from cluster.core.settings import EnvironmentSettings, MLflowSettings, RaySettings, S3Settings, SharedSettings
 from serving.settings import Settings
 
-_GROUPS: dict[str, type[Variables]] = {
-    "Shared by all": Shared,
-    "Storage in a bucket": S3,
-    "MLflow": MLflow,
-    "Ray": Ray,
+_GROUPS: dict[str, type[EnvironmentSettings]] = {
+    "Shared by all": SharedSettings,
+    "Storage in a bucket": S3Settings,
+    "MLflow": MLflowSettings,
+    "Ray": RaySettings,
     "The render service": Settings,
 }
 
 
 @dataclass(frozen=True)
 class Variable:
-    """One variable. `default` as it would be written in the environment; empty where there is none."""
+    """An environment variable. `default` is written as in the environment; empty if there is none."""
 
     name: str
     default: str
@@ -35,17 +35,17 @@ class Variable:
 
 
 def known_variables() -> dict[str, Variable]:
-    """All of them by name, in the table's order."""
-    found: dict[str, Variable] = {}
+    """All variables by name, in the order of the table."""
+    variables: dict[str, Variable] = {}
     for group, model in _GROUPS.items():
         for field, info in model.model_fields.items():
-            name = model.variable(field)
-            if name not in found:
-                found[name] = Variable(name, _shown(info.default), info.description or "", group)
-    return found
+            name = model.env_name(field)
+            if name not in variables:
+                variables[name] = Variable(name, _environment_text(info.default), info.description or "", group)
+    return variables
 
 
-def _shown(default: Any) -> str:
+def _environment_text(default: Any) -> str:
     if default is None or default == frozenset():
         return ""
     return str(default) if isinstance(default, str | Path) else json.dumps(default)
@@ -57,13 +57,13 @@ def _row(variable: Variable) -> str:
 
 
 def settings_table() -> str:
-    """Markdown: one table for each group."""
+    """The variables as Markdown: one table per group."""
     variables = known_variables().values()
-    parts = []
+    tables = []
     for group in _GROUPS:
         rows = [_row(variable) for variable in variables if variable.group == group]
-        parts.append("\n".join([f"**{group}**", "", "| variable | default | |", "|---|---|---|", *rows]))
-    return "\n\n".join(parts) + "\n"
+        tables.append("\n".join([f"**{group}**", "", "| variable | default | |", "|---|---|---|", *rows]))
+    return "\n\n".join(tables) + "\n"
 
 
 if __name__ == "__main__":

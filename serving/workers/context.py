@@ -1,4 +1,4 @@
-"""What all attempts of a director share: records, replicas, and the dancers that it has fetched."""
+"""State that all attempts of a dispatcher share: records, replicas, and cached dancers."""
 
 from __future__ import annotations
 
@@ -13,25 +13,28 @@ from cluster.tracking.registry import fetch_dancer
 from dancedist.bundle.bundle import Bundle, load_bundle
 from dancedist.pose.detect import PeopleDetector
 from serving.db.engine import Database
-from serving.db.leases import Claims
+from serving.db.leases import Leases
 from serving.db.records import Records
 from serving.settings import Settings
-from serving.workers.previews import Frames
+from serving.workers.previews import Previews
 
 
-class Studio:
-    """`bundle` (of a version's URI) and `detector_means` (of a pose recipe) block: they are called in threads."""
+class WorkerContext:
+    """Records, leases, replica handles and caches.
 
-    def __init__(self, settings: Settings, database: Database, renderer: DeploymentHandle) -> None:
-        self.settings, self.renderer = settings, renderer
-        self.claims, self.records = Claims(database), Records(database)
-        self._frames = Frames(database)
+    `bundle` (of a version's URI) and `inference_spec_of` (a pose recipe) block: call them in threads.
+    """
+
+    def __init__(self, settings: Settings, database: Database, replicas: DeploymentHandle) -> None:
+        self.settings, self.replicas = settings, replicas
+        self.leases, self.records = Leases(database), Records(database)
+        self._previews = Previews(database)
         self.bundle = lru_cache(maxsize=4)(self._fetch_bundle)
-        self.detector_means = lru_cache(maxsize=4)(lambda pose: PeopleDetector(pose).means)
+        self.inference_spec_of = lru_cache(maxsize=4)(lambda pose: PeopleDetector(pose).spec)
 
-    async def ended(self, render_id: str) -> None:
-        """Nothing is shown of a render any more."""
-        await asyncio.to_thread(self._frames.clear, render_id)
+    async def clear_previews(self, render_id: str) -> None:
+        """Delete the previews of a render."""
+        await asyncio.to_thread(self._previews.clear, render_id)
 
     def _fetch_bundle(self, uri: str) -> Bundle:
         with TemporaryDirectory(prefix="dancedist-") as folder:

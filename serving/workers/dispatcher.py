@@ -1,158 +1,149 @@
-"""Works on renders that were asked for: claims them, has them made, records what comes of them. It may die anywhere."""
+"""Dispatcher: leases queued renders, runs attempts at them and records their outcome. It may be killed anytime."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 from ray.serve.handle import DeploymentHandle
 from sqlalchemy.exc import SQLAlchemyError
 
 from cluster.core import logs
-from cluster.core.error_records import Fault, Unexpected, WorkerLost
+from cluster.core.error_records import ErrorRecord, Unexpected, WorkerLost
 from cluster.core.metrics import RENDERS_FAILURES, RENDERS_TAKEOVERS
 from cluster.core.session import alive_nodes
-from cluster.rendering.orchestrator import Failed
+from cluster.rendering.orchestrator import RenderFailed
 from cluster.storage.base import StorageUnavailable
 from cluster.tracking.mlflow_client import RegistryUnavailable
 from dancedist.errors import DancedistError
-from serving.api.errors import problem_of
-from serving.api.health import needs, watch
 from serving.db.engine import Database
-from serving.db.leases import MAX_ATTEMPTS, Claim, Superseded
+from serving.db.leases import MAX_ATTEMPTS, Lease, LeaseLost
 from serving.db.models import RenderRow
-from serving.ops.retention import sweep
-from serving.ops.webhooks import call_next
+from serving.problems import to_problem
 from serving.settings import Settings
-from serving.workers.attempt import film
-from serving.workers.context import Studio
-from serving.workers.dancers import Dancers
+from serving.workers.attempt import run_attempt
+from serving.workers.context import WorkerContext
 
 log = logging.getLogger("dancedist")
-LOOK_EVERY_S, SWEEP_EVERY_S, CALL_EVERY_S, WATCH_EVERY_S = 0.3, 600.0, 1.0, 10.0
-# S3 or MLflow may be away: a render waits for them, so many attempts long.
-AWAY, AWAY_ATTEMPTS = {StorageUnavailable.slug, RegistryUnavailable.slug}, 10
+POLL_EVERY_S = 0.3
+# While S3 or MLflow is unavailable, a render is attempted this many times before it fails.
+UNAVAILABLE, UNAVAILABLE_ATTEMPTS = {StorageUnavailable.slug, RegistryUnavailable.slug}, 10
 
 
-class Director:
-    """Several may work on the same records: a render is one's alone as long as its lease lasts."""
+@dataclass(frozen=True)
+class PeriodicTask:
+    """A task that a dispatcher runs in a thread, in addition to its renders.
 
-    def __init__(self, settings: Settings, renderer: DeploymentHandle) -> None:
-        logs.begin()
+    It runs again at once if `run` returns True, otherwise after `every_s` seconds. An exception of `run` ends the
+    dispatcher, which Serve replaces.
+    """
+
+    name: str
+    run: Callable[[WorkerContext], bool]
+    every_s: float
+
+
+class Dispatcher:
+    """Several dispatchers may share the records: a lease gives one of them a render exclusively."""
+
+    def __init__(self, settings: Settings, replicas: DeploymentHandle, tasks: Sequence[PeriodicTask]) -> None:
+        logs.configure()
         settings.require_shared(alive_nodes())
         self._settings = settings
-        self._studio = Studio(settings, Database(settings.database), renderer)
-        dancers = Dancers(settings.storage, without_consent=settings.without_consent)
-        self._needs = needs(self._studio.records, dancers, settings)
+        self._context = WorkerContext(settings, Database(settings.database), replicas)
         self._running: set[asyncio.Task[None]] = set()
-        # Serve makes a deployment in the event loop that it runs in.
-        loops = (self._direct(), self._sweep(), self._call_back(), self._watch())
-        self._loops = [asyncio.ensure_future(loop) for loop in loops]
+        # Serve calls this constructor in the event loop that the deployment runs in.
+        self._loops = {"dispatch": asyncio.ensure_future(self._dispatch())}
+        self._loops |= {task.name: asyncio.ensure_future(self._repeat(task)) for task in tasks}
 
     def check_health(self) -> None:
-        """Asked by Serve, which replaces a director that has stopped."""
-        for loop in self._loops:
+        """Serve's health check: raises if a loop has ended, so that Serve replaces the dispatcher."""
+        for name, loop in self._loops.items():
             if loop.done():
                 loop.result()
-                raise RuntimeError("the director has stopped")
+                raise RuntimeError(f"a loop of the dispatcher has ended: {name}")
 
-    async def _direct(self) -> None:
+    async def _dispatch(self) -> None:
         while True:
             try:
                 while len(self._running) < self._settings.renders_at_once:
-                    claimed = await asyncio.to_thread(self._studio.claims.claim, self._settings.lease_s)
-                    if claimed is None:
+                    acquired = await asyncio.to_thread(self._context.leases.acquire, self._settings.lease_s)
+                    if acquired is None:
                         break
-                    task = asyncio.create_task(self._work(*claimed))
+                    task = asyncio.create_task(self._work(*acquired))
                     self._running.add(task)
                     task.add_done_callback(self._running.discard)
             except SQLAlchemyError as error:
                 log.warning("warning: the database does not answer: %s", str(error).splitlines()[0])
                 await asyncio.sleep(2)
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(POLL_EVERY_S)
 
-    async def _work(self, claim: Claim, row: RenderRow) -> None:
-        """One attempt at a render, for as long as it is ours."""
-        with logs.bound(render=claim.render_id, attempt=claim.attempt):
-            await self._attempt(claim, row)
+    async def _work(self, lease: Lease, row: RenderRow) -> None:
+        """One attempt at a render, for as long as its lease is held."""
+        with logs.bound(render=lease.render_id, attempt=lease.attempt):
+            await self._attempt(lease, row)
 
-    async def _attempt(self, claim: Claim, row: RenderRow) -> None:
-        log.info("render %s: attempt %d", claim.render_id, claim.attempt)
-        if claim.attempt > 1:
+    async def _attempt(self, lease: Lease, row: RenderRow) -> None:
+        log.info("render %s: attempt %d", lease.render_id, lease.attempt)
+        if lease.attempt > 1:
             RENDERS_TAKEOVERS.inc()
-        work = asyncio.create_task(film(self._studio, claim, row))
-        keeping = asyncio.create_task(self._keep(claim))
+        work = asyncio.create_task(run_attempt(self._context, lease, row))
+        renewing = asyncio.create_task(self._renew_lease(lease))
         try:
-            if claim.attempt > MAX_ATTEMPTS:
-                lost = WorkerLost("every attempt was broken off", expected=f"{MAX_ATTEMPTS} at most")
-                raise Failed(Fault.of(lost, claim.render_id, claim.render_id))
-            await asyncio.wait({work, keeping}, return_when=asyncio.FIRST_COMPLETED)
-            # The lease is lost where that task ends.
-            (work if work.done() else keeping).result()
-        except Superseded:
-            log.info("render %s: another has it, or it was cancelled", claim.render_id)
-        except Failed as error:
-            await self._fail(claim, error.fault)
+            if lease.attempt > MAX_ATTEMPTS:
+                lost = WorkerLost("every attempt was interrupted", expected=f"at most {MAX_ATTEMPTS} attempts")
+                raise RenderFailed(ErrorRecord.from_error(lost, lease.render_id, lease.render_id))
+            await asyncio.wait({work, renewing}, return_when=asyncio.FIRST_COMPLETED)
+            # The renewing task ends only with an error.
+            (work if work.done() else renewing).result()
+        except LeaseLost:
+            log.info("render %s: stopped: another dispatcher took it over, or it was cancelled", lease.render_id)
+        except RenderFailed as error:
+            await self._fail(lease, error.error)
         except DancedistError as error:
-            await self._fail(claim, Fault.of(error, claim.render_id, claim.render_id))
+            await self._fail(lease, ErrorRecord.from_error(error, lease.render_id, lease.render_id))
         except SQLAlchemyError as error:
-            # Nothing can be noted: it is taken up again when the lease is over.
-            log.warning("warning: render %s: the database does not answer: %s", claim.render_id, error)
+            # The failure cannot be recorded: the render is attempted again when the lease expires.
+            log.warning("warning: render %s: the database does not answer: %s", lease.render_id, error)
         except Exception as error:
-            log.exception("render %s failed", claim.render_id)
+            log.exception("render %s failed", lease.render_id)
             bug = Unexpected("rendering failed", got=f"{type(error).__name__}: {error}")
-            await self._fail(claim, Fault.of(bug, claim.render_id, claim.render_id))
+            await self._fail(lease, ErrorRecord.from_error(bug, lease.render_id, lease.render_id))
         finally:
-            for task in (work, keeping):
+            for task in (work, renewing):
                 task.cancel()
-            await asyncio.gather(work, keeping, return_exceptions=True)
+            await asyncio.gather(work, renewing, return_exceptions=True)
 
-    async def _keep(self, claim: Claim) -> None:
-        """Renew the lease. Raises Superseded, and SQLAlchemyError where the database is away for too long."""
-        left = 3
+    async def _renew_lease(self, lease: Lease) -> None:
+        """Renew the lease until cancelled. Raises LeaseLost, or SQLAlchemyError after three failures in a row."""
+        remaining_tries = 3
         while True:
             await asyncio.sleep(self._settings.lease_s / 4)
             try:
-                await asyncio.to_thread(self._studio.claims.renew, claim, self._settings.lease_s)
-                left = 3
+                await asyncio.to_thread(self._context.leases.renew, lease, self._settings.lease_s)
+                remaining_tries = 3
             except SQLAlchemyError:
-                left -= 1
-                if not left:
+                remaining_tries -= 1
+                if not remaining_tries:
                     raise
 
-    async def _fail(self, claim: Claim, fault: Fault) -> None:
-        if fault.slug in AWAY and claim.attempt < AWAY_ATTEMPTS:
-            # It is taken up again when the lease is over.
-            log.warning("warning: render %s waits: %s [%s]", claim.render_id, fault.message, fault.slug)
+    async def _fail(self, lease: Lease, error: ErrorRecord) -> None:
+        if error.slug in UNAVAILABLE and lease.attempt < UNAVAILABLE_ATTEMPTS:
+            # It is attempted again when the lease expires.
+            log.warning("warning: render %s waits: %s [%s]", lease.render_id, error.message, error.slug)
             return
-        log.warning("warning: render %s: %s [%s]", claim.render_id, fault.message, fault.slug)
-        problem = problem_of(fault).model_dump(exclude_none=True)
-        with suppress(Superseded):
-            await asyncio.to_thread(self._studio.claims.fail, claim, problem)
-            RENDERS_FAILURES.inc(1, {"slug": fault.slug})
-        await self._studio.ended(claim.render_id)
+        log.warning("warning: render %s: %s [%s]", lease.render_id, error.message, error.slug)
+        problem = to_problem(error).model_dump(exclude_none=True)
+        with suppress(LeaseLost):
+            await asyncio.to_thread(self._context.leases.fail, lease, problem)
+            RENDERS_FAILURES.inc(1, {"slug": error.slug})
+        await self._context.clear_previews(lease.render_id)
 
-    async def _sweep(self) -> None:
+    async def _repeat(self, task: PeriodicTask) -> None:
         while True:
-            try:
-                await asyncio.to_thread(sweep, self._studio.records, self._settings)
-            except (SQLAlchemyError, DancedistError) as error:
-                log.warning("warning: what is old could not be removed: %s", error)
-            await asyncio.sleep(SWEEP_EVERY_S)
-
-    async def _watch(self) -> None:
-        while True:
-            await asyncio.to_thread(watch, self._needs)
-            await asyncio.sleep(WATCH_EVERY_S)
-
-    async def _call_back(self) -> None:
-        secret = self._settings.webhook_secret
-        while secret is not None:
-            try:
-                while await asyncio.to_thread(call_next, self._studio.claims, secret.get_secret_value()):
-                    pass
-            except SQLAlchemyError as error:
-                log.warning("warning: the database does not answer: %s", str(error).splitlines()[0])
-            await asyncio.sleep(CALL_EVERY_S)
-        await asyncio.Event().wait()
+            while await asyncio.to_thread(task.run, self._context):
+                pass
+            await asyncio.sleep(task.every_s)

@@ -1,4 +1,4 @@
-"""A replica: it finds people and renders chunks, and keeps the dancers that it was asked for."""
+"""Replica: detects people, renders chunks, and caches dancers."""
 
 from __future__ import annotations
 
@@ -14,32 +14,36 @@ import torch
 from ray import serve
 
 from cluster.core import logs
-from cluster.core.error_records import Fault, OutOfMemory
+from cluster.core.error_records import ErrorRecord, OutOfMemory
 from cluster.core.metrics import RENDERS_CHUNK_SECONDS, RENDERS_FRAMES
 from cluster.core.session import alive_nodes
-from cluster.poses.segments import Job, Looked, Segment, look
-from cluster.rendering.chunks import ChunkOrder, StoredChunk, carry_out
+from cluster.poses.segments import DetectionResult, ExtractionJob, Segment, detect_segment
+from cluster.rendering.chunks import RenderTask, StoredChunk, render_tasks
 from cluster.tracking.registry import fetch_dancer
+from dancedist.arrays import Rgb
 from dancedist.bundle.bundle import Bundle, load_bundle
 from dancedist.errors import DancedistError
 from dancedist.pose.detect import PeopleDetector
-from dancedist.render.clip import Rgb
 from serving.db.engine import Database
 from serving.settings import Settings
-from serving.workers.previews import Frames
+from serving.workers.previews import Previews
 
 log = logging.getLogger("dancedist")
-# Dancers that one replica keeps.
-DANCERS = 4
-# A chunk that comes so shortly after another is rendered with it.
-WAIT_FOR_OTHERS_S = 0.05
+# Dancers that one replica keeps in memory.
+MAX_DANCERS = 4
+# Chunks that arrive within this time are rendered as one batch.
+BATCH_WAIT_S = 0.05
 
 
-class Renderer:
-    """Its methods answer with a Fault for what is the user's to mend; what they raise is tried elsewhere."""
+class RenderReplica:
+    """Serve deployment that does the work.
+
+    Its methods return an ErrorRecord for errors that the user must fix; if they raise, the work is retried on another
+    replica.
+    """
 
     def __init__(self, settings: Settings) -> None:
-        logs.begin()
+        logs.configure()
         settings.require_shared(alive_nodes())
         threads = max(1, int(settings.replica_cpus))
         torch.set_num_threads(threads)
@@ -48,56 +52,59 @@ class Renderer:
         self._device = torch.device("cuda" if settings.replica_gpus else "cpu")
         if 0 < settings.replica_gpus < 1:
             torch.cuda.set_per_process_memory_fraction(settings.replica_gpus)
-        self._frames = Frames(Database(settings.database))
+        self._previews = Previews(Database(settings.database))
         self._detector = lru_cache(maxsize=2)(lambda pose: PeopleDetector(pose.model_copy(update={"threads": threads})))
-        self._looking = asyncio.Lock()
-        self._render.set_max_batch_size(settings.lockstep)
+        self._detector_lock = asyncio.Lock()
+        self._render.set_max_batch_size(settings.render_batch)
 
-    async def look(self, job: Job, segment: Segment, ids: logs.Ids) -> Looked | Fault:
-        """Find everybody in a segment of a source, one after another: a detector has one stream."""
-        async with self._looking:
+    async def detect(self, job: ExtractionJob, segment: Segment, ids: logs.Ids) -> DetectionResult | ErrorRecord:
+        """Detect everybody in a segment of a source; one segment at a time, because a detector has one stream."""
+        async with self._detector_lock:
             with logs.bound(**ids):
-                return await asyncio.to_thread(lambda: look(job, self._detector(job.pose), segment))
+                return await asyncio.to_thread(lambda: detect_segment(job, self._detector(job.pose), segment))
 
-    async def render(self, dancer: str, render_id: str, order: ChunkOrder, ids: logs.Ids) -> StoredChunk | Fault:
-        """Render a chunk with a version of a dancer, beside others of the same; `ids` are for the log."""
-        answer = await self._render(dancer, render_id, order)
-        # Each by itself: what is rendered in lockstep is logged for no one of them.
+    async def render(self, dancer: str, render_id: str, task: RenderTask, ids: logs.Ids) -> StoredChunk | ErrorRecord:
+        """Render a chunk with a version of a dancer, batched with others of the same version; `ids` are for the log."""
+        result = await self._render(dancer, render_id, task)
+        # Log each result with its own ids, which a batch does not have.
         with logs.bound(**ids):
-            _told(answer)
-        return answer
+            _log_result(result)
+        return result
 
-    @serve.batch(max_batch_size=1, batch_wait_timeout_s=WAIT_FOR_OTHERS_S)
+    @serve.batch(max_batch_size=1, batch_wait_timeout_s=BATCH_WAIT_S)
     async def _render(
-        self, dancers: list[str], render_ids: list[str], orders: list[ChunkOrder]
-    ) -> list[StoredChunk | Fault]:
-        answers: dict[int, StoredChunk | Fault] = {}
+        self, dancers: list[str], render_ids: list[str], tasks: list[RenderTask]
+    ) -> list[StoredChunk | ErrorRecord]:
+        results: dict[int, StoredChunk | ErrorRecord] = {}
         for dancer in dict.fromkeys(dancers):
             numbers = [i for i, other in enumerate(dancers) if other == dancer]
-            found = await self._together(dancer, [render_ids[i] for i in numbers], [orders[i] for i in numbers])
-            answers.update(zip(numbers, found, strict=True))
-        return [answers[i] for i in range(len(orders))]
+            batch = await self._render_batch(dancer, [render_ids[i] for i in numbers], [tasks[i] for i in numbers])
+            results.update(zip(numbers, batch, strict=True))
+        return [results[i] for i in range(len(tasks))]
 
-    async def _together(
-        self, dancer: str, render_ids: Sequence[str], orders: Sequence[ChunkOrder]
-    ) -> Sequence[StoredChunk | Fault]:
+    async def _render_batch(
+        self, dancer: str, render_ids: Sequence[str], tasks: Sequence[RenderTask]
+    ) -> Sequence[StoredChunk | ErrorRecord]:
         try:
             bundle = await self.dancer(dancer)
-            return await asyncio.to_thread(carry_out, bundle, orders, self._watch(render_ids, orders))
+            return await asyncio.to_thread(render_tasks, bundle, tasks, self._on_frame(render_ids, tasks))
         except DancedistError as error:
-            return [Fault.of(error, dancer, order.place) for order in orders]
+            return [ErrorRecord.from_error(error, dancer, task.storage_uri) for task in tasks]
         except torch.OutOfMemoryError as error:
-            if len(orders) > 1:
-                return [(await self._together(dancer, [i], [o]))[0] for i, o in zip(render_ids, orders, strict=True)]
-            full = OutOfMemory("rendering needs more memory", file=dancer, got=str(error).splitlines()[0])
-            return [Fault.of(full, dancer, order.place) for order in orders]
+            if len(tasks) > 1:
+                return [
+                    (await self._render_batch(dancer, [i], [task]))[0]
+                    for i, task in zip(render_ids, tasks, strict=True)
+                ]
+            out_of_memory = OutOfMemory("rendering ran out of memory", file=dancer, got=str(error).splitlines()[0])
+            return [ErrorRecord.from_error(out_of_memory, dancer, task.storage_uri) for task in tasks]
 
-    @serve.multiplexed(max_num_models_per_replica=DANCERS)
+    @serve.multiplexed(max_num_models_per_replica=MAX_DANCERS)
     async def dancer(self, uri: str) -> Bundle:
-        """Its generators, on this replica's device."""
-        return await asyncio.to_thread(self._loaded, uri)
+        """Load a version of a dancer, with its generators on this replica's device."""
+        return await asyncio.to_thread(self._load_dancer, uri)
 
-    def _loaded(self, uri: str) -> Bundle:
+    def _load_dancer(self, uri: str) -> Bundle:
         with TemporaryDirectory(prefix="dancedist-") as folder:
             bundle = load_bundle(fetch_dancer(uri, Path(folder) / "dancer", self._storage))
         bundle.generator.to(self._device)
@@ -105,21 +112,23 @@ class Renderer:
             bundle.face.to(self._device)
         return bundle
 
-    def _watch(self, render_ids: Sequence[str], orders: Sequence[ChunkOrder]) -> Callable[[ChunkOrder, int, Rgb], None]:
-        ids = {(order.place, order.number): render_id for render_id, order in zip(render_ids, orders, strict=True)}
-        return lambda order, frame, picture: self._frames.show(
-            ids[order.place, order.number], order.number, frame, picture
+    def _on_frame(
+        self, render_ids: Sequence[str], tasks: Sequence[RenderTask]
+    ) -> Callable[[RenderTask, int, Rgb], None]:
+        ids = {(task.storage_uri, task.number): render_id for render_id, task in zip(render_ids, tasks, strict=True)}
+        return lambda task, frame, picture: self._previews.show(
+            ids[task.storage_uri, task.number], task.number, frame, picture
         )
 
 
-def _told(answer: StoredChunk | Fault) -> None:
-    """Count and log what became of an order."""
-    if isinstance(answer, Fault):
-        log.warning("warning: %s [%s]", answer.message, answer.slug)
+def _log_result(result: StoredChunk | ErrorRecord) -> None:
+    """Count and log the result of a task."""
+    if isinstance(result, ErrorRecord):
+        log.warning("warning: %s [%s]", result.message, result.slug)
         return
-    frames = answer.stop - answer.start
-    log.info("chunk %d: %d frames in %.1f s", answer.number, frames, answer.seconds)
-    # What was found took no time.
-    if answer.seconds > 0:
+    frames = result.stop - result.start
+    log.info("chunk %d: %d frames in %.1f s", result.number, frames, result.seconds)
+    # A chunk that was stored already took no time.
+    if result.seconds > 0:
         RENDERS_FRAMES.inc(frames)
-        RENDERS_CHUNK_SECONDS.observe(answer.seconds)
+        RENDERS_CHUNK_SECONDS.observe(result.seconds)

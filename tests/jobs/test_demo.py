@@ -1,4 +1,4 @@
-"""The whole way on the drawn performers, trained for a moment only: everything is there, in sync and measured."""
+"""The demo with the synthetic performers and a very short training: all files exist, in sync and measured."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import av
 import pytest
 
 from dancedist.bundle.bundle import load_bundle
-from dancedist.recipe import Recipe
+from dancedist.recipe.schema import Recipe
 from dancedist.synthetic import SOURCE, TARGET_TRAINING
 from dancedist.video.probe import probe
 
@@ -25,7 +25,7 @@ face.max_steps = 2
 generator = {pixels = 9216, filters = 8}
 losses.perceptual_crop_px = 48
 """
-# `dancedist` itself, with shorter dances.
+# The `dancedist` command with shorter dances.
 DANCEDIST = """
 from dataclasses import replace
 from dancedist.cli import main
@@ -59,8 +59,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def test_it_leaves_everything(run: Path) -> None:
-    wanted = {
+def test_all_files_are_written(run: Path) -> None:
+    expected = {
         "dance.mp4",
         "side_by_side.mp4",
         "sheet.png",
@@ -71,11 +71,11 @@ def test_it_leaves_everything(run: Path) -> None:
         "source",
         "test",
     }
-    assert {p.name for p in run.iterdir()} == wanted
+    assert {p.name for p in run.iterdir()} == expected
     assert load_bundle(run / "dancer").dancer.name == "target"
 
 
-def test_the_film_has_the_targets_size_and_the_sources_length_and_sound(run: Path) -> None:
+def test_the_film_has_the_size_of_the_target_and_the_length_and_sound_of_the_source(run: Path) -> None:
     limits = Recipe().video
     source, dance, both = (probe(run / n, limits) for n in ("footage/source.mp4", "dance.mp4", "side_by_side.mp4"))
     assert (dance.width, dance.height) == TARGET_TRAINING.size
@@ -89,7 +89,7 @@ def test_the_film_has_the_targets_size_and_the_sources_length_and_sound(run: Pat
     assert packets[0] == packets[1]
 
 
-def test_joints_are_found_where_they_are(run: Path) -> None:
+def test_joints_are_detected_accurately(run: Path) -> None:
     report = json.loads((run / "report.json").read_text())
     assert set(report["joint_error_torsos"]) == {"target", "target_test", "source"}
     assert max(report["joint_error_torsos"].values()) <= 0.06
@@ -99,12 +99,12 @@ def test_joints_are_found_where_they_are(run: Path) -> None:
         assert methods["dancer"]["missed_detections"]["frames"] == FRAMES
 
 
-def test_a_second_run_does_nothing_again(run: Path) -> None:
-    kept = [p for p in run.rglob("*") if p.is_file()]
-    before = [p.stat().st_mtime_ns for p in kept]
+def test_a_second_run_repeats_nothing(run: Path) -> None:
+    files = [p for p in run.rglob("*") if p.is_file()]
+    before = [p.stat().st_mtime_ns for p in files]
     again = demo(run.parent)
     assert again.returncode == 0
-    assert "trained already" in again.stderr
-    assert "rendered and measured already" in again.stderr
+    assert "already trained" in again.stderr
+    assert "already rendered and measured" in again.stderr
     assert "own motion" in again.stdout
-    assert [p.stat().st_mtime_ns for p in kept] == before
+    assert [p.stat().st_mtime_ns for p in files] == before

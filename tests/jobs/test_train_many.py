@@ -1,4 +1,4 @@
-"""A fleet as users train it: `ray job submit` against `ray start --head`, a bad video among good ones, Ctrl-C."""
+"""jobs/train_many.py as users start it: `ray job submit` against `ray start --head`, a bad video, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
 SCENES = {"anna": TARGET_TEST, "bert": SOURCE}
 LIMIT_S = 900
-# As in other tests: the weights are where this process finds them.
+# The job finds the weights where this process does.
 CACHE = {"XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))}
 
 
@@ -43,18 +43,18 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two drawn dancers of a few seconds, and a text that calls itself a film."""
+    """Videos of two synthetic dancers of a few seconds, and a text file with the name of a video."""
     folder = tmp_path_factory.mktemp("fleet")
     for name, scene in SCENES.items():
-        drawn = scene.frames()
-        frames = [next(drawn) for _ in range(60)]
-        write_film(folder / f"{name}.mp4", frames + frames[::-1], Fraction(25), crf=16, speed="ultrafast")
+        rendered = scene.frames()
+        frames = [next(rendered) for _ in range(60)]
+        write_film(folder / f"{name}.mp4", frames + frames[::-1], Fraction(25), crf=16, x264_preset="ultrafast")
     (folder / "dora.mp4").write_text("no film at all")
     return folder
 
 
 def fleet_file(fleet: Path, names: list[str], steps: int) -> Path:
-    """A fleet.toml of preset quick, shortened to so many steps of both stages."""
+    """A fleet.toml with preset quick, shortened to `steps` steps of both stages together."""
     lines = ['[defaults]\npreset = "quick"', f"overrides.face.max_steps = {steps // 5}"]
     lines += ["[defaults.overrides.training]", f"max_steps = {steps - steps // 5}", "checkpoint_every_steps = 5"]
     lines += ["sample_every_steps = 10", "log_every_steps = 1"]
@@ -70,21 +70,21 @@ def submit(node: Nodes, *args: str | Path) -> tuple[int, str]:
     job = ["--", "python", "jobs/train_many.py", *map(str, args)]
     command = ["ray", "job", "submit", "--address", node.job_address, "--working-dir", ".", *job]
     process = node.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    said, _ = process.communicate(timeout=LIMIT_S)
-    return process.returncode, said
+    log, _ = process.communicate(timeout=LIMIT_S)
+    return process.returncode, log
 
 
-def counted(node: Nodes) -> set[str]:
-    """Sums over all processes of what the node serves, without Ray's own labels."""
-    ask = (
+def exported_counters(node: Nodes) -> set[str]:
+    """Counters that the node exports, summed over all processes, without Ray's own labels."""
+    script = (
         "import ray, urllib.request; ray.init(log_to_driver=False)\n"
         "node, = ray.nodes()\n"
         "url = f\"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics\"\n"
         "print(urllib.request.urlopen(url, timeout=10).read().decode())"
     )
-    served, _ = node.run(["python", "-c", ask], stdout=subprocess.PIPE, text=True).communicate(timeout=60)
+    metrics, _ = node.run(["python", "-c", script], stdout=subprocess.PIPE, text=True).communicate(timeout=60)
     sums: dict[str, float] = defaultdict(float)
-    for name, labels, value in re.findall(r"^ray_dancedist_(\w+_total)\{(.*)\} (\S+)$", served, re.M):
+    for name, labels, value in re.findall(r"^ray_dancedist_(\w+_total)\{(.*)\} (\S+)$", metrics, re.M):
         own = ",".join(re.findall(r'(?:stage|cause)="[^"]*"', labels))
         sums[f"{name}{{{own}}}" if own else name] += float(value)
     return {f"{name} {value:.0f}" for name, value in sums.items()}
@@ -96,45 +96,45 @@ def rows(storage: Path, name: str) -> dict[str, dict[str, Any]]:
 
 def test_a_fleet_and_a_broken_video(node: Nodes, fleet: Path, tmp_path: Path) -> None:
     args = ["--fleet", fleet_file(fleet, [*SCENES, "dora"], 20), "--storage", tmp_path, "--back-off-s", "1"]
-    code, said = submit(node, *args, "--attempts", "2")
+    code, log = submit(node, *args, "--attempts", "2")
     assert code != 0
-    assert "failed with exit code 3" in said
-    assert counted(node) >= {
+    assert "failed with exit code 3" in log
+    assert exported_counters(node) >= {
         'training_steps_total{stage="global"} 32', 'training_steps_total{stage="face"} 8',
         'fleet_attempts_total 3', 'fleet_failures_total{cause="failed"} 2',
     }  # fmt: skip
-    told = rows(tmp_path, "fleet-20")
-    assert {name: row["state"] for name, row in told.items()} == dict.fromkeys(SCENES, "done") | {"dora": "failed"}
-    assert (told["dora"]["slug"], told["dora"]["attempts"]) == ("video-unreadable", 2)
-    assert "is no video" in told["dora"]["why"]
+    statuses = rows(tmp_path, "fleet-20")
+    assert {name: row["state"] for name, row in statuses.items()} == dict.fromkeys(SCENES, "done") | {"dora": "failed"}
+    assert (statuses["dora"]["slug"], statuses["dora"]["attempts"]) == ("video-unreadable", 2)
+    assert "is not a video" in statuses["dora"]["why"]
     registry = MlflowClient(f"sqlite:///{tmp_path}/mlflow/mlflow.db")
     for name in SCENES:
         versions = {a: registry.get_model_version_by_alias(f"dancer-{name}", a) for a in ("candidate", "champion")}
-        assert {v.version for v in versions.values()} == {told[name]["version"]} == {1}
-        assert load_bundle(Path(told[name]["bundle"])).dancer.provenance.steps == 20
+        assert {v.version for v in versions.values()} == {statuses[name]["version"]} == {1}
+        assert load_bundle(Path(statuses[name]["bundle"])).dancer.provenance.steps == 20
         run = registry.get_run(versions["champion"].run_id)
         assert run.info.status == "FINISHED"
         rows_of = [len(registry.get_metric_history(run.info.run_id, loss)) for loss in ("g_l1", "f_l1")]
         assert rows_of == [16, 4]
-        assert run.data.metrics["held_out_body_lpips"] == pytest.approx(told[name]["lpips"])
+        assert run.data.metrics["held_out_body_lpips"] == pytest.approx(statuses[name]["lpips"])
     assert versions["champion"].tags["consent.who"] == "nobody: drawn"
 
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*/dancer/*")}
-    code, said = submit(node, *args, "--attempts", "1")
-    assert "failed with exit code 3" in said
-    assert "2 of them found done" in said
+    code, log = submit(node, *args, "--attempts", "1")
+    assert "failed with exit code 3" in log
+    assert "2 of them found done" in log
     again = rows(tmp_path, "fleet-20")
     assert {name: row["state"] for name, row in again.items() if name in SCENES} == dict.fromkeys(SCENES, "found done")
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*/dancer/*")} == stamps
     assert [again[name]["version"] for name in SCENES] == [1, 1]
 
 
-def test_stopped_by_ctrl_c_it_goes_on_where_it_was(node: Nodes, fleet: Path, tmp_path: Path) -> None:
+def test_a_fleet_stopped_by_ctrl_c_resumes(node: Nodes, fleet: Path, tmp_path: Path) -> None:
     command = ["python", "jobs/train_many.py", "--fleet", fleet_file(fleet, ["anna"], 40), "--storage", tmp_path]
 
     def start() -> subprocess.Popen[str]:
-        both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        return node.run([*map(str, command)], cwd=ROOT, text=True, **both)  # type: ignore[return-value]
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        return node.run([*map(str, command)], cwd=ROOT, text=True, **streams)  # type: ignore[return-value]
 
     first = start()
     deadline = time.monotonic() + LIMIT_S
@@ -143,16 +143,16 @@ def test_stopped_by_ctrl_c_it_goes_on_where_it_was(node: Nodes, fleet: Path, tmp
         assert first.poll() is None, first.communicate()
         time.sleep(0.1)
     first.send_signal(signal.SIGINT)
-    said, _ = first.communicate(timeout=120)
-    assert first.returncode == 130, said
+    log, _ = first.communicate(timeout=120)
+    assert first.returncode == 130, log
     assert rows(tmp_path, "fleet-40")["anna"]["state"] == "stopped"
     assert not list(tmp_path.glob("anna/*/dancer"))
     second = start()
-    said, _ = second.communicate(timeout=LIMIT_S)
-    assert second.returncode == 0, said
+    log, _ = second.communicate(timeout=LIMIT_S)
+    assert second.returncode == 0, log
     assert rows(tmp_path, "fleet-40")["anna"]["state"] == "done"
-    (log,) = tmp_path.glob("anna/*/log.jsonl")
-    assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == list(range(40))
+    (log_file,) = tmp_path.glob("anna/*/log.jsonl")
+    assert [json.loads(line)["step"] for line in log_file.read_text().splitlines()] == list(range(40))
     (trained,) = tmp_path.glob("anna/*/trained.json")
     assert json.loads(trained.read_text())["steps"] == 40
 
@@ -161,24 +161,24 @@ def test_the_ablation_is_one_command(node: Nodes, fleet: Path, tmp_path: Path) -
     command = ["python", "jobs/evaluate_dancers.py", "--ablation", "--target", str(fleet / "anna.mp4"), "--steps", "20"]
     command += ["--seeds", "1", "--storage", str(tmp_path), "--out", str(tmp_path / "out")]
     process = node.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    said, _ = process.communicate(timeout=LIMIT_S)
-    assert process.returncode == 0, said
-    told = json.loads((tmp_path / "out" / "ablation.json").read_text())
-    assert list(told["rows"]) == ["nearest frame", "frame by frame", "+ temporal smoothing", "+ face"]
-    assert told["gains"]["body_lpips"].keys() == {"+ temporal smoothing", "+ face"}
+    log, _ = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 0, log
+    result = json.loads((tmp_path / "out" / "ablation.json").read_text())
+    assert list(result["rows"]) == ["nearest frame", "frame by frame", "+ temporal smoothing", "+ face"]
+    assert result["gains"]["body_lpips"].keys() == {"+ temporal smoothing", "+ face"}
     logs = [path.read_text().splitlines() for path in sorted(tmp_path.glob("anna-*/*/log.jsonl"))]
-    assert [json.loads(log[-1])["step"] for log in logs] == [19, 19, 19]
-    assert ["f_gan" in log[-1] for log in logs] == [False, False, True]
+    assert [json.loads(rows_of[-1])["step"] for rows_of in logs] == [19, 19, 19]
+    assert ["f_gan" in rows_of[-1] for rows_of in logs] == [False, False, True]
 
 
-def test_all_that_is_wrong_with_a_fleet_is_told_before_it_starts(node: Nodes, fleet: Path, tmp_path: Path) -> None:
+def test_all_errors_in_a_fleet_file_are_reported_before_it_starts(node: Nodes, fleet: Path, tmp_path: Path) -> None:
     wrong = fleet / "wrong.toml"
     wrong.write_text(
         '[[target]]\nname = "x"\nvideos = "nowhere.mp4"\n[[target]]\nname = "x"\nvideos = "anna.mp4"\n'
         "[target.overrides.training]\nmax_stepz = 1\n"
     )
-    code, said = submit(node, "--fleet", wrong, "--storage", tmp_path)
+    code, log = submit(node, "--fleet", wrong, "--storage", tmp_path)
     assert code != 0
-    assert "failed with exit code 1" in said
-    assert all(word in said for word in ("2 targets have this name", "nowhere.mp4", "max_stepz"))
+    assert "failed with exit code 1" in log
+    assert all(word in log for word in ("2 targets have this name", "nowhere.mp4", "max_stepz"))
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""One render service for all tests of this folder: its start takes as long as many of them."""
+"""One render service for all tests of this folder, because it starts slowly."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dancedist.recipe import VideoRecipe
+from dancedist.recipe.schema import VideoRecipe
 from dancedist.synthetic import SOURCE
 from dancedist.synthetic.films import write_scene
 from serving.settings import Settings
@@ -19,11 +19,11 @@ from tests.unit.dancedist.bundle.test_bundle import make_bundle
 from tests.unit.serving.conftest import CONSENT, register_dancer
 
 QUEUE, LEASE_S = 60, 4.0
-ENCODING = VideoRecipe(speed="ultrafast")
+ENCODING = VideoRecipe(x264_preset="ultrafast")
 
 
 def write_dance(path: Path, seconds_each: float) -> None:
-    """Two short dances of the drawn source."""
+    """Write a film of the synthetic source with two dances of `seconds_each`."""
     write_scene(replace(SOURCE, size=(320, 180), seconds_each=seconds_each), path, ENCODING)
 
 
@@ -36,17 +36,17 @@ def dancer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="package")
 def served(postgres: PostgresServer, dancer: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """ann may be rendered, nobody is known to have consented to bob."""
+    """A running service: ann has consent, bob has none."""
     storage = tmp_path_factory.mktemp("runs")
     for name, consent in (("ann", CONSENT), ("bob", {})):
         register_dancer(storage, dancer, name, name, consent)
     settings = Settings(
-        storage=str(storage), database=postgres.url("renders"), lease_s=LEASE_S, directors=2, max_queue=QUEUE,
+        storage=str(storage), database=postgres.url("renders"), lease_s=LEASE_S, dispatchers=2, max_queue=QUEUE,
         max_per_key=100_000,
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DANCEDIST_LOG", "json")
-        # Of what is counted, every second instead of every ten.
+        # Export metrics every second instead of every ten.
         patch.setenv("RAY_metrics_report_interval_ms", "1000")
         with Served(settings) as service:
             yield service

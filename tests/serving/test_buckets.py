@@ -1,6 +1,7 @@
-"""The service where nothing lies on a disk: sources, chunks and films in S3, records in Postgres, dancers in MLflow.
+"""The service with all state in servers: sources, chunks and films in S3, records in Postgres, dancers in MLflow.
 
-Its replica renders several chunks in lockstep. It comes first in its folder: two services in one process cannot be had.
+Its replica renders several chunks as one batch. This module must come first in its folder: a process cannot run two
+services at once.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from cluster.storage.base import open_storage
+from cluster.storage.open import open_storage
 from cluster.tracking.mlflow_client import client_at, experiment_id
 from cluster.tracking.registry import register
-from dancedist.recipe import file_sha256
+from dancedist.files import file_sha256
 from dancedist.video.probe import probe
 from serving.settings import Settings
 from tests.serving.conftest import ENCODING, write_dance
@@ -36,48 +37,50 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def far(s3_server: S3Server, mlflow_server: MlflowServer, postgres: PostgresServer, dancer: Path) -> Iterator[Served]:
+def remote(
+    s3_server: S3Server, mlflow_server: MlflowServer, postgres: PostgresServer, dancer: Path
+) -> Iterator[Served]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (s3_server.environment | {"MLFLOW_TRACKING_URI": mlflow_server.uri}).items():
             patch.setenv(name, value)
         client = client_at(mlflow_server.uri)
         run = client.create_run(experiment_id(client, None))
         register(client, run.info.run_id, "ann", dancer, "f1", {}, CONSENT)
-        database = postgres.url("far")
+        database = postgres.url("remote")
         settings = Settings(
-            storage=s3_server.uri("service/x"), database=database, buckets=frozenset({"films"}), lockstep=4
+            storage=s3_server.uri("service/x"), database=database, buckets=frozenset({"films"}), render_batch=4
         )
         with Served(settings) as service:
             yield service
 
 
 def test_a_source_in_a_bucket_becomes_a_film_in_a_bucket(
-    far: Served, s3_server: S3Server, film: Path, tmp_path: Path
+    remote: Served, s3_server: S3Server, film: Path, tmp_path: Path
 ) -> None:
     source = s3_server.uri("films/dance.mp4")
     open_storage(s3_server.uri("films")).upload(film, "dance.mp4")
-    answer = far.client.post("/v1/renders", json={"dancer": "ann", "source": source})
+    answer = remote.client.post("/v1/renders", json={"dancer": "ann", "source": source})
     assert answer.status_code == 202, answer.text
-    by_name = answer.json()["id"]
-    by_upload = far.send(film, dancer="ann")
-    for render_id in (by_name, by_upload):
-        told = far.ended(render_id, WITHIN_S)
-        assert told["state"] == "done", told["problem"]
-        assert len(told["chunks"]) > 1
-        moved = far.client.get(f"/v1/renders/{render_id}/result")
-        assert moved.status_code == 307
-        # Whoever has the address needs no key.
+    by_uri = answer.json()["id"]
+    by_upload = remote.send(film, dancer="ann")
+    for render_id in (by_uri, by_upload):
+        render = remote.ended(render_id, WITHIN_S)
+        assert render["state"] == "done", render["problem"]
+        assert len(render["chunks"]) > 1
+        redirect = remote.client.get(f"/v1/renders/{render_id}/result")
+        assert redirect.status_code == 307
+        # The presigned address needs no API key.
         path = tmp_path / "film.mp4"
-        path.write_bytes(httpx.get(moved.headers["location"]).content)
-        assert file_sha256(path) == told["result"]["sha256"]
+        path.write_bytes(httpx.get(redirect.headers["location"]).content)
+        assert file_sha256(path) == render["result"]["sha256"]
         assert probe(path, ENCODING).frames == probe(film, ENCODING).frames
 
 
-def test_a_source_that_is_not_there_or_not_allowed_is_refused(far: Served, s3_server: S3Server) -> None:
+def test_a_missing_or_forbidden_source_is_refused(remote: Served, s3_server: S3Server) -> None:
     for source, status, slug in (
         (s3_server.uri("films/nothing.mp4"), 404, "storage-missing"),
         ("s3://elsewhere/dance.mp4", 422, "source-refused"),
         ("file:///etc/passwd", 422, "source-refused"),
     ):
-        answer = far.client.post("/v1/renders", json={"dancer": "ann", "source": source})
+        answer = remote.client.post("/v1/renders", json={"dancer": "ann", "source": source})
         assert (answer.status_code, answer.json()["type"]) == (status, f"urn:dancedist:problem:{slug}")

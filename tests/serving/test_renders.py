@@ -1,4 +1,4 @@
-"""The render service with its processes killed."""
+"""Renders while processes of the service are killed or stopped."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import numpy as np
 import psycopg
 import pytest
 
-from cluster.storage.base import open_storage
+from cluster.storage.open import open_storage
 from dancedist import commands
-from dancedist.recipe import file_sha256
+from dancedist.files import file_sha256
 from dancedist.render.plan import WARM_UP_FRAMES
 from dancedist.video.decode import read_frames
 from dancedist.video.probe import probe
@@ -31,7 +31,7 @@ LONG_S = 240.0
 
 @pytest.fixture(scope="module")
 def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`long.mp4` is rendered in two chunks, `short.mp4` in one; with the films that they should become."""
+    """Sources: `long.mp4` is rendered in two chunks, `short.mp4` in one."""
     folder = tmp_path_factory.mktemp("films")
     for name, seconds in (("long", 6.4), ("short", 0.5)):
         write_dance(folder / f"{name}.mp4", seconds)
@@ -39,34 +39,34 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def right(films: Path, dancer: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
-    """Every film's frames as one machine renders them, unbroken."""
-    out = tmp_path_factory.mktemp("right")
-    made = {
+def expected(films: Path, dancer: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
+    """The frames of every film as one process renders it without chunks; uint8 RGB (T, H, W, 3)."""
+    out = tmp_path_factory.mktemp("expected")
+    rendered = {
         name: commands.render(dancer, films / f"{name}.mp4", out / f"{name}.mp4").path for name in ("long", "short")
     }
-    return {name: frames_of(path) for name, path in made.items()}
+    return {name: frames_of(path) for name, path in rendered.items()}
 
 
 def frames_of(path: Path) -> np.ndarray:
     return np.stack([frame for frame in read_frames(probe(path, ENCODING)) if frame is not None])
 
 
-def check(served: Served, render_id: str, right: np.ndarray, tmp_path: Path) -> None:
-    """It is the right film, and the one that its record tells of."""
-    told, path = served.get(render_id), tmp_path / "film.mp4"
+def check(served: Served, render_id: str, expected: np.ndarray, tmp_path: Path) -> None:
+    """The film has the expected frames and the recorded checksum."""
+    render, path = served.get(render_id), tmp_path / "film.mp4"
     path.write_bytes(served.client.get(f"/v1/renders/{render_id}/result").content)
-    assert told["result"]["sha256"] == file_sha256(path)
-    made = frames_of(path)
-    assert made.shape == right.shape
-    assert np.abs(made.astype(int) - right).mean() < 1
+    assert render["result"]["sha256"] == file_sha256(path)
+    frames = frames_of(path)
+    assert frames.shape == expected.shape
+    assert np.abs(frames.astype(int) - expected).mean() < 1
     assert probe(path, ENCODING).audio_codec == "aac"
 
 
-def wait_for(what: str, within_s: float, seen: object) -> None:
-    give_up_s = time.monotonic() + within_s
-    while not seen():  # type: ignore[operator]
-        assert time.monotonic() < give_up_s, f"no {what} in {within_s:.0f} s"
+def wait_for(what: str, within_s: float, condition: object) -> None:
+    deadline_s = time.monotonic() + within_s
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline_s, f"no {what} in {within_s:.0f} s"
         time.sleep(0.02)
 
 
@@ -77,7 +77,7 @@ def stored(served: Served, part: str) -> list[str]:
 
 @contextmanager
 def fresh(served: Served) -> Iterator[None]:
-    """As if nothing had been rendered before: else the film would be found."""
+    """Remove stored films and records first; otherwise an earlier film would be reused."""
     store = open_storage(f"{served.settings.storage}/renders/work")
     for entry in store.list():
         store.delete(entry.name)
@@ -89,100 +89,100 @@ def fresh(served: Served) -> Iterator[None]:
     database.close()
 
 
-def test_a_film_is_made_in_chunks(served: Served, films: Path, right: dict[str, np.ndarray], tmp_path: Path) -> None:
-    told = served.ended(served.send(films / "long.mp4", dancer="ann"), LONG_S)
-    assert told["state"] == "done", told["problem"]
-    assert [c["warm_up"] for c in told["chunks"]] == [0, WARM_UP_FRAMES] and told["attempt"] == 1
-    assert [s["frame"] for s in told["seams"]] == [told["chunks"][1]["start"]]
-    check(served, told["id"], right["long"], tmp_path)
+def test_a_film_has_two_chunks(served: Served, films: Path, expected: dict[str, np.ndarray], tmp_path: Path) -> None:
+    render = served.ended(served.send(films / "long.mp4", dancer="ann"), LONG_S)
+    assert render["state"] == "done", render["problem"]
+    assert [c["warm_up"] for c in render["chunks"]] == [0, WARM_UP_FRAMES] and render["attempt"] == 1
+    assert [s["frame"] for s in render["seams"]] == [render["chunks"][1]["start"]]
+    check(served, render["id"], expected["long"], tmp_path)
     again = served.ended(served.send(films / "long.mp4", dancer="ann"), 10)
-    assert again["id"] != told["id"] and again["result"] == told["result"]
+    assert again["id"] != render["id"] and again["result"] == render["result"]
 
 
-def test_a_replica_may_die_after_a_chunk_was_stored(
-    served: Served, films: Path, right: dict[str, np.ndarray], tmp_path: Path
+def test_a_replica_is_killed_after_a_chunk_was_stored(
+    served: Served, films: Path, expected: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
     with fresh(served):
         render_id = served.send(films / "long.mp4", dancer="ann")
         wait_for("chunk", LONG_S, lambda: stored(served, "/chunks/"))
-        first = {name: _written(served, name) for name in stored(served, "/chunks/")}
-        pid = served.kill("renderer")
-        told = served.ended(render_id, LONG_S)
-        assert told["state"] == "done", told["problem"]
-        check(served, render_id, right["long"], tmp_path)
-        assert {name: _written(served, name) for name in first} == first
-    served.healthy("renderer", pid)
+        before = {name: _mtime_ns(served, name) for name in stored(served, "/chunks/")}
+        pid = served.kill("replica")
+        render = served.ended(render_id, LONG_S)
+        assert render["state"] == "done", render["problem"]
+        check(served, render_id, expected["long"], tmp_path)
+        assert {name: _mtime_ns(served, name) for name in before} == before
+    served.healthy("replica", pid)
 
 
-def test_the_director_may_die_between_the_film_and_its_record(
-    served: Served, postgres: PostgresServer, films: Path, right: dict[str, np.ndarray], tmp_path: Path
+def test_all_dispatchers_are_killed_between_film_and_record(
+    served: Served, postgres: PostgresServer, films: Path, expected: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
-    """The database holds the record back for as long as it takes to kill all directors."""
+    """A trigger delays the record for long enough to kill all dispatchers."""
     hold = """
         CREATE OR REPLACE FUNCTION hold() RETURNS trigger AS $$ BEGIN PERFORM pg_sleep(5); RETURN NEW; END $$
         LANGUAGE plpgsql;
         CREATE TRIGGER hold BEFORE INSERT ON results FOR EACH ROW EXECUTE FUNCTION hold()"""
-    with fresh(served), psycopg.connect(_plain(postgres), autocommit=True) as sql:
+    with fresh(served), psycopg.connect(_psycopg_url(postgres), autocommit=True) as sql:
         sql.execute(hold)
         render_id = served.send(films / "short.mp4", dancer="ann")
         wait_for("film", LONG_S, lambda: stored(served, "/film-"))
-        pids = served.pids("director")
+        pids = served.pids("dispatcher")
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
         assert served.get(render_id)["state"] == "running"
         sql.execute("DROP TRIGGER hold ON results")
-        told = served.ended(render_id, LONG_S)
-        assert told["state"] == "done" and told["attempt"] == 2, told
+        render = served.ended(render_id, LONG_S)
+        assert render["state"] == "done" and render["attempt"] == 2, render
         assert sql.execute("SELECT count(*) FROM results").fetchone() == (1,)
-        check(served, render_id, right["short"], tmp_path)
+        check(served, render_id, expected["short"], tmp_path)
         wait_for("takeover", 30, lambda: served.counted("ray_dancedist_renders_takeovers_total") >= 1)
     for pid in pids:
-        served.healthy("director", pid)
+        served.healthy("dispatcher", pid)
 
 
-def test_a_stale_attempt_that_wakes_up_changes_nothing(
-    served: Served, films: Path, right: dict[str, np.ndarray], tmp_path: Path
+def test_a_resumed_stale_attempt_changes_nothing(
+    served: Served, films: Path, expected: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
-    """The director that works is stopped for longer than its lease, and goes on beside the one that took over.
+    """The working dispatcher is stopped for longer than its lease and continues after another one took over.
 
-    Awake before the film is there: a replica that streams to one that is stopped answers nobody for 100 s.
+    It must continue before the film is done: a replica that streams to a stopped process blocks for 100 s.
     """
-    wait_for("both directors", LONG_S, lambda: len(served.pids("director")) == 2)
+    wait_for("both dispatchers", LONG_S, lambda: len(served.pids("dispatcher")) == 2)
     with fresh(served):
         render_id = served.send(films / "long.mp4", dancer="ann")
         wait_for("plan", LONG_S, lambda: "plan" in _kinds(served, render_id))
-        pid = _stopped_at_work(served, render_id)
+        pid = _stop_worker(served, render_id)
         try:
-            wait_for("takeover", LONG_S, lambda: _claim(served, render_id)[0] > 1)
+            wait_for("takeover", LONG_S, lambda: _lease(served, render_id)[0] > 1)
         finally:
             os.kill(pid, signal.SIGCONT)
-        told = served.ended(render_id, LONG_S)
-        assert told["state"] == "done", told["problem"]
-        assert told["attempt"] > 1
-        check(served, render_id, right["long"], tmp_path)
+        render = served.ended(render_id, LONG_S)
+        assert render["state"] == "done", render["problem"]
+        assert render["attempt"] > 1
+        check(served, render_id, expected["long"], tmp_path)
     film = served.get(render_id)["result"]
     time.sleep(3 * LEASE_S)
     assert served.get(render_id)["result"] == film
     assert [kind for kind in _kinds(served, render_id) if kind in ("done", "failed")] == ["done"]
-    check(served, render_id, right["long"], tmp_path)
+    check(served, render_id, expected["long"], tmp_path)
 
 
-def _stopped_at_work(served: Served, render_id: str) -> int:
-    """Stop the one of two directors that works on it: nobody renews its lease then, until the other takes over."""
-    for pid in served.pids("director"):
+def _stop_worker(served: Served, render_id: str) -> int:
+    """Stop the dispatcher that works on a render, which another then takes over. Returns its process id."""
+    for pid in served.pids("dispatcher"):
         os.kill(pid, signal.SIGSTOP)
-        before = after = _claim(served, render_id)
+        before = after = _lease(served, render_id)
         while after == before:
             time.sleep(0.1)
-            after = _claim(served, render_id)
+            after = _lease(served, render_id)
         if after[0] > before[0]:
             return pid
         os.kill(pid, signal.SIGCONT)
-    raise AssertionError("neither of the directors works on it")
+    raise AssertionError("neither dispatcher works on it")
 
 
-def _claim(served: Served, render_id: str) -> tuple[int, float]:
-    """Its attempt, and how long that one's lease is."""
+def _lease(served: Served, render_id: str) -> tuple[int, float]:
+    """The number of the current attempt, and when its lease expires."""
     database = Database(served.settings.database)
     row = Records(database).get(render_id)
     database.close()
@@ -197,9 +197,9 @@ def _kinds(served: Served, render_id: str) -> list[str]:
     return kinds
 
 
-def _written(served: Served, name: str) -> int:
+def _mtime_ns(served: Served, name: str) -> int:
     return (Path(served.settings.storage) / "renders" / "work" / name).stat().st_mtime_ns
 
 
-def _plain(postgres: PostgresServer) -> str:
+def _psycopg_url(postgres: PostgresServer) -> str:
     return postgres.url("renders").replace("postgresql+psycopg", "postgresql")

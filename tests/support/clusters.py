@@ -1,4 +1,4 @@
-"""What all Ray clusters of the tests have in common: how soon a node is given up, and who is there."""
+"""Shared by all Ray clusters of the tests: failure detection settings, environment, and the living nodes."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-# Where somebody has a Ray token lying about, Ray switches authentication on by itself.
+# Ray turns authentication on by itself if it finds a token on this machine.
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
 MB = 2**20
 BIN = Path(sys.executable).parent
 
-# A dead process answers "refused" at once: three of those are 3 s. A cut link answers nothing: three timeouts, 9 s.
-# Keepalive: a task on a node behind a cut link is only tried again when its connection is given up, which is 7 min
-# by Ray's defaults, however soon the node is known to be dead. Servers turn away who pings oftener than they do.
+# A dead process refuses connections at once: three refusals take 3 s. A cut link gives no answer: three timeouts, 9 s.
+# Keepalive: a task on a node behind a cut link is retried only when its connection breaks, by Ray's defaults after
+# 7 min, however soon the node is declared dead. Servers reject clients that ping more often than they do themselves.
 SYSTEM_CONFIG = {
     "health_check_initial_delay_ms": 2000,
     "health_check_period_ms": 1000,
@@ -30,14 +30,14 @@ SYSTEM_CONFIG = {
 
 
 def environment(env: dict[str, str]) -> dict[str, str]:
-    """This process's environment without its Ray, with this Python's `python` and `ray` in front."""
-    mine = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-    mine |= {"PATH": f"{BIN}:{mine['PATH']}", "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
-    return mine | env
+    """This process's environment without its RAY_ variables, this Python's `python` and `ray` first on the PATH."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    inherited |= {"PATH": f"{BIN}:{inherited['PATH']}", "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    return inherited | env
 
 
 def alive(address: str) -> list[Any]:
-    """What the GCS at this address knows about the nodes that it takes for alive."""
+    """Information about the living nodes from the GCS at this address; none while it does not answer."""
     from ray._raylet import GcsClient
 
     try:
@@ -48,13 +48,13 @@ def alive(address: str) -> list[Any]:
 
 
 def alive_by_http(address: str, token: str) -> set[str]:
-    """The same of a cluster that asks for a token, which a process of another cluster cannot take up."""
+    """Addresses of the living nodes of a cluster with a token, which a process of another cluster cannot use."""
     request = urllib.request.Request(f"{address}/nodes?view=summary", headers={"Authorization": f"Bearer {token}"})
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:
-            told = json.load(answer)["data"]["summary"]
+        with urllib.request.urlopen(request, timeout=5) as response:
+            summary = json.load(response)["data"]["summary"]
     except OSError:  # not up yet
         return set()
-    # Of one that has just come, "ip" is not told yet.
-    raylets = [node["raylet"] for node in told]
+    # "ip" of a new node is not set yet, so use the raylet's address.
+    raylets = [node["raylet"] for node in summary]
     return {raylet["nodeManagerAddress"] for raylet in raylets if raylet.get("state") == "ALIVE"}

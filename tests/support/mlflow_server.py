@@ -1,4 +1,4 @@
-"""A real MLflow server of the tests' own, which can die, hang and come back."""
+"""A real MLflow server for tests, which can be killed, paused and restarted."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 
 class MlflowServer:
-    """SQLite and artifacts in a folder of its own, unless told otherwise. Start it from a thread that outlives it.
+    """MLflow with SQLite and artifacts in its own folder, unless `options` say otherwise.
 
-    `enter` is what a command begins with that is to run on another host, whose address is `ip`.
+    Start it from a thread that outlives it. `enter`: prefix of commands that run on another host, with address `ip`.
     """
 
     def __init__(
@@ -51,9 +51,9 @@ class MlflowServer:
         while not self._answers():
             assert self._process is not None
             if time.monotonic() > give_up_s or self._process.poll() is not None:
-                told = (self.folder / "log").read_text(errors="replace")[-2000:]
+                log = (self.folder / "log").read_text(errors="replace")[-2000:]
                 self.close()
-                pytest.fail(f"MLflow does not start: {told}")
+                pytest.fail(f"MLflow does not start: {log}")
             time.sleep(0.2)
 
     def begin_start(self) -> None:
@@ -62,8 +62,8 @@ class MlflowServer:
         command += ["--port", str(self._port), "--workers", "1", *self._options]
         if "--backend-store-uri" not in self._options:
             command += ["--backend-store-uri", f"sqlite:///{self.folder}/m.db"]
-        own = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-        others = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+        settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
         libc = ctypes.CDLL(None)
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -71,38 +71,38 @@ class MlflowServer:
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,
-                env={**others, **own, **self._env},
+                env={**inherited, **settings, **self._env},
                 start_new_session=True,
                 preexec_fn=lambda: libc.prctl(_DIE_WITH_PARENT, signal.SIGKILL),
             )
 
     def kill(self) -> None:
-        """SIGKILL to it and its workers."""
+        """Kill the server and its workers with SIGKILL."""
         if self._process is not None:
             self._signal(signal.SIGKILL)
             self._process.wait()
             self._process = None
 
     def pause(self) -> None:
-        """Make a black hole of it: it takes connections and says nothing."""
+        """Make it hang: it accepts connections and never answers."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
         self._signal(signal.SIGCONT)
 
     def close(self) -> None:
-        """Kill it, and remove its data."""
+        """Kill the server, and remove its data."""
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _signal(self, number: int) -> None:
         assert self._process is not None
-        # Its session is its own: no other process is in the group.
+        # The server has its own session: no other process is in the group.
         os.killpg(self._process.pid, number)
 
     def _answers(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.uri}/health", timeout=2) as answer:
-                return bool(answer.status == 200)
+            with urllib.request.urlopen(f"{self.uri}/health", timeout=2) as response:
+                return bool(response.status == 200)
         except OSError:
             return False

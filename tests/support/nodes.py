@@ -1,4 +1,4 @@
-"""A Ray cluster of several hosts on this one machine: every node is a network namespace of its own."""
+"""A Ray cluster of several hosts on this one machine: every node has its own network namespace."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ import pytest
 from tests.support.clusters import MB, SYSTEM_CONFIG, alive, alive_by_http, environment
 from tests.support.one_host import OneHost
 
-# What a process of the node sees: its own host name and /tmp/ray, every node's name, and no name server, which would
-# only time out. `ip netns exec` has unshared the mounts already. Nothing forks: pid and signals are the command's own.
+# Runs a command on a node, with its own host name and /tmp/ray, all nodes in /etc/hosts, and no name server, which
+# would only time out. `ip netns exec` has unshared the mounts already. Nothing forks: the pid is the command's.
 INSIDE = """
 hostname "$1" && mount --bind "$0/$1" /tmp/ray || exit 1
 for file in hosts resolv.conf; do mount --bind "$0/$file" "/etc/$file" || exit 1; done
 shift && exec "$@"
 """
-# The same with no disk in common: a node reads what this machine has installed, and writes to /tmp/ray alone.
+# The same without a shared disk: a node can read this machine's files, but writes to its own /tmp/ray only.
 APART = """
 mkdir -p "$0/$1/shm" && mount --bind "$0/$1/shm" /dev/shm || exit 1
 """ + INSIDE.replace("shift", "mount -o remount,bind,ro / && shift")
-# The number of the host of servers, beyond any node's.
+# Number of the host for servers, higher than any node's.
 SERVER = 99
 
 KILL = 'while p=$(ip netns pids "$n") && [ -n "$p" ]; do kill -9 $p 2>/dev/null; sleep 0.05; done'
 
-# Waits for a line from close(), or for the end of the file because the tests were killed, and clears up after them.
+# Waits for a line from close(), or for end of file because the tests were killed, then removes everything.
 JANITOR = f"""
 read _
 all=$(ip netns list | awk -v p="^$1[sn]" '$1 ~ p {{print $1}}')
@@ -53,7 +53,7 @@ def _ip(*words: str) -> str:
 
 
 def available() -> str | None:
-    """Why Nodes cannot be used here; None where it can."""
+    """Why Nodes cannot be used here; None if it can."""
     if os.geteuid() != 0:
         return "not root"
     if missing := [tool for tool in ("ip", "awk", "mount", "unshare", "hostname") if not shutil.which(tool)]:
@@ -73,7 +73,7 @@ def available() -> str | None:
 
 
 def _free_network(count: int) -> str:
-    """The first three numbers of an unused /24; runs with other pids begin their search elsewhere."""
+    """First three numbers of an unused /24. Runs with other pids start their search elsewhere."""
     taken = _ip("-4", "route", "show", "table", "all")
     for k in itertools.count(os.getpid() * 8 + count):
         network = f"10.{64 + k // 256 % 64}.{k % 256}."
@@ -83,10 +83,10 @@ def _free_network(count: int) -> str:
 
 
 class Nodes:
-    """A head (node 0) and some workers, each `ray start --block` in a network namespace with an address of its own.
+    """A head (node 0) and workers, each `ray start --block` in a network namespace with its own address.
 
-    A bridge joins them to each other and to this machine, which is `host_ip` to them, and {host} in `env`; further
-    they cannot reach.
+    A bridge connects them with each other and with this machine, which they see as `host_ip` ({host} in `env`). They
+    reach nothing else.
     """
 
     def __init__(
@@ -103,10 +103,10 @@ class Nodes:
         apart: bool = False,
         servers: Callable[[str, list[str]], dict[str, str]] | None = None,
     ) -> None:
-        """With a `token` Ray asks for it; `apart`, no disk is shared: a node writes to its own /tmp/ray alone.
+        """Ray requires the `token`, if given. With `apart` no disk is shared: a node writes to its own /tmp/ray only.
 
-        `servers` starts what is to run on one more host, without Ray, and tells what the nodes need in their
-        environment to find it; it is given the host's address, and what a command that is to run there begins with.
+        `servers(ip, enter)` starts servers on one more host, without Ray: `ip` is its address and `enter` the prefix
+        of commands that run there. It returns environment variables with which the nodes find the servers.
         """
         self._token, self._apart, self._servers = token, apart, servers
         self._workers, self._cpus, self._head_cpus = workers, cpus_per_node, head_cpus
@@ -133,7 +133,7 @@ class Nodes:
         self.folder = Path(tempfile.mkdtemp(prefix=f"{self._name}-"))
         (self.folder / "hosts").write_text(f"127.0.0.1 localhost\n{self.host_ip} {self._name}h\n")
         (self.folder / "resolv.conf").touch()
-        Path("/tmp/ray").mkdir(exist_ok=True)  # to mount on; never removed, for that would unmount others' too
+        Path("/tmp/ray").mkdir(exist_ok=True)  # mount point; never removed, which would unmount it for others, too
         self._janitor = subprocess.Popen(
             ["sh", "-c", JANITOR, "sh", self._name, self.folder], stdin=subprocess.PIPE, start_new_session=True
         )
@@ -163,7 +163,7 @@ class Nodes:
             process.wait(timeout=10)
 
     def _lay_cables(self) -> None:
-        # The bridge has a namespace of its own because a Docker host's firewall drops what bridges beside it forward.
+        # The bridge has its own namespace: a Docker host's firewall drops packets that other bridges forward.
         switch, host = f"{self._name}s", f"{self._name}h"
         _ip("netns", "add", switch)
         _ip("-n", switch, "link", "add", "bridge", "type", "bridge")
@@ -181,7 +181,7 @@ class Nodes:
         _ip("-n", switch, "link", "set", f"n{i}", "master", "bridge", "up")
         _ip("-n", node, "addr", "add", f"{self.ip(i)}/24", "dev", "eth0")
         _ip("-n", node, "link", "set", "eth0", "up")
-        _ip("-n", node, "route", "add", "default", "via", self.host_ip)  # Ray asks the routes for its own address
+        _ip("-n", node, "route", "add", "default", "via", self.host_ip)  # Ray finds its own address by the routes
         with (self.folder / "hosts").open("a") as hosts:
             hosts.write(f"{self.ip(i)} {node}\n")
         (self.folder / node).mkdir()
@@ -199,7 +199,7 @@ class Nodes:
         return i
 
     def own_disk(self, i: int) -> Path:
-        """Where this machine sees what is /tmp/ray to node i."""
+        """Path on this machine of node i's /tmp/ray."""
         return self.folder / f"{self._name}n{i}"
 
     def _inside(self, i: int, command: list[str], env: dict[str, str], **popen: Any) -> subprocess.Popen[Any]:
@@ -210,18 +210,18 @@ class Nodes:
         )
 
     def alive(self) -> set[str]:
-        """The addresses of the nodes that Ray takes for alive."""
+        """Addresses of the nodes that Ray considers alive."""
         if self._token is None:
             return {info.node_manager_address for info in alive(self.address)}
         return alive_by_http(self.job_address, self._token)
 
     @property
     def workers(self) -> list[int]:
-        """The numbers of the workers that are not gone."""
+        """Numbers of the workers that are not gone."""
         return [i for i in range(1, len(self._ray)) if i not in self._gone]
 
     def wait(self, *gone: int, timeout: float = 60) -> float:
-        """Wait until Ray has exactly the nodes that are neither removed nor `gone`; the seconds that took."""
+        """Wait until Ray has exactly the nodes that are neither removed nor `gone`; returns the seconds waited."""
         self._gone |= set(gone)
         begin, due = time.monotonic(), [0, *self.workers]
         while (seen := self.alive()) != {self.ip(i) for i in due}:
@@ -235,24 +235,24 @@ class Nodes:
     def run(
         self, command: list[str], env: dict[str, str] | None = None, node: int = 0, **popen: Any
     ) -> subprocess.Popen[Any]:
-        """Start a command on a node, as the leader of its own process group; Ray's address is in its environment."""
+        """Start a command on a node in its own process group, with Ray's address in its environment."""
         return self._inside(node, command, self._env | {"RAY_ADDRESS": self.address} | (env or {}), **popen)
 
     def remove(self, i: int) -> None:
-        """Kill everything on node i: its connections break, as after a crash. For a power cut, cut it first."""
+        """Kill all processes of node i: its connections break, as after a crash. For a power cut, call `cut` first."""
         self._gone.add(i)
         subprocess.run(["sh", "-c", KILL], env={**os.environ, "n": f"{self._name}n{i}"}, check=True)
 
     def cut(self, i: int) -> None:
-        """Pull the cable of node i."""
+        """Disconnect node i from the network."""
         _ip("-n", f"{self._name}s", "link", "set", f"n{i}", "down")
 
     def heal(self, i: int) -> None:
-        """Plug it in again. A node that Ray took for dead meanwhile (wait(i)) then ends by itself."""
+        """Connect node i again. A node that Ray has declared dead meanwhile (wait(i)) then exits by itself."""
         _ip("-n", f"{self._name}s", "link", "set", f"n{i}", "up")
 
     def add(self) -> int:
-        """One more worker; its number. Returns when Ray knows it."""
+        """Start one more worker; returns its number when Ray knows it."""
         i = self._start()
         self.wait()
         return i
@@ -260,7 +260,7 @@ class Nodes:
 
 @pytest.fixture(scope="session")
 def three_nodes() -> Iterator[Nodes | OneHost]:
-    """A head without CPUs and two workers with one each; who removes a worker adds another."""
+    """A head without CPUs and two workers with one CPU each. A test that removes a worker must add another."""
     pytest.importorskip("ray")
     with (Nodes if available() is None else OneHost)() as nodes:
         yield nodes

@@ -1,4 +1,4 @@
-"""A cluster for tests where hosts of their own cannot be had: nodes with one address, and a link that cannot be cut."""
+"""A cluster on one address, for machines where Nodes cannot be used (no root, no network namespaces)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.clusters import MB, SYSTEM_CONFIG, alive, environment
 
 
 class OneHost:
-    """The same where Nodes cannot be had: nodes with one address, and a link that cannot be cut."""
+    """Substitute for Nodes: all nodes share one address, and links cannot be cut."""
 
     def __init__(self, workers: int = 2, cpus_per_node: int = 1, env: dict[str, str] | None = None) -> None:
         self._count, self._cpus, self._env = workers, cpus_per_node, environment(env or {})
@@ -71,7 +71,7 @@ class OneHost:
         self._cluster.remove_node(self._nodes[i], allow_graceful=False)
 
     def add(self) -> int:
-        """Call it on the thread that stays: Ray's processes die with the thread that started them."""
+        """Start one more worker. Call it from a long-lived thread: Ray's processes die with it."""
         return self._add(self._cpus)
 
     def cut(self, i: int) -> None:

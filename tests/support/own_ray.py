@@ -1,4 +1,4 @@
-"""A Ray of the tests' own process."""
+"""A Ray of the test process alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import ray
 
 @contextmanager
 def own_ray(num_cpus: int, env: dict[str, str] | None = None) -> Iterator[None]:
-    """One of this process alone, whatever cluster another test has left its address of; its workers have `env`."""
+    """Run a local Ray in the block, even if RAY_ADDRESS names another cluster; its workers get `env`."""
     try:
         ray.init(
             "local",
@@ -21,5 +21,5 @@ def own_ray(num_cpus: int, env: dict[str, str] | None = None) -> Iterator[None]:
         )
         yield
     finally:
-        # Where its start failed half-way, too: all later tests would fail at theirs.
+        # Also after a failed start, or all later starts would fail.
         ray.shutdown()

@@ -1,4 +1,4 @@
-"""A real Postgres of the tests' own, which can go away and come back."""
+"""A real Postgres for tests, which can be stopped, killed and restarted."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from pathlib import Path
 import pytest
 
 READY_WITHIN_S = 60.0
-# It refuses to run as root.
-_SOMEBODY = "nobody"
+# Postgres refuses to run as root.
+_UNPRIVILEGED_USER = "nobody"
 
 
 def _programs() -> Path:
-    """The folder of its programs: the system's, or that of the package pgserver."""
-    if (found := shutil.which("pg_ctl")) is not None:
-        return Path(found).resolve().parent
+    """Folder of the Postgres programs: the system's, or the package pgserver's."""
+    if (pg_ctl := shutil.which("pg_ctl")) is not None:
+        return Path(pg_ctl).resolve().parent
     package = find_spec("pgserver")
     if package is None or package.origin is None:
         pytest.skip("needs Postgres: apt-get install postgresql, or pip install pgserver")
@@ -33,15 +33,12 @@ def _programs() -> Path:
 
 
 class PostgresServer:
-    """It listens on a free port, with nothing in it.
-
-    `enter` is what a command begins with that is to run on another host, whose address is `ip`.
-    """
+    """An empty Postgres on a free port. `enter`: prefix of commands that run on another host, with address `ip`."""
 
     def __init__(self, ip: str = "127.0.0.1", enter: Sequence[str] = ()) -> None:
         self._ip, self._enter, self.programs = ip, enter, _programs()
         self._folder = Path(tempfile.mkdtemp(prefix="dancedist-pg-"))
-        self._user = _SOMEBODY if os.geteuid() == 0 else None
+        self._user = _UNPRIVILEGED_USER if os.geteuid() == 0 else None
         if self._user is not None:
             os.chown(self._folder, pwd.getpwnam(self._user).pw_uid, -1)
         with socket.socket() as probe:
@@ -59,13 +56,13 @@ class PostgresServer:
         return str(self._folder / "data")
 
     def url(self, database: str = "postgres") -> str:
-        """For SQLAlchemy; a database that is not there is made."""
+        """URL for SQLAlchemy; the database is created if it does not exist."""
         import psycopg
 
-        where = f"host={self._ip} port={self._port} user=dance"
-        with psycopg.connect(f"{where} dbname=postgres", autocommit=True) as connection:
-            found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,)).fetchone()
-            if found is None:
+        server = f"host={self._ip} port={self._port} user=dance"
+        with psycopg.connect(f"{server} dbname=postgres", autocommit=True) as connection:
+            row = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,)).fetchone()
+            if row is None:
                 connection.execute(f'CREATE DATABASE "{database}"'.encode())
         return f"postgresql+psycopg://dance@{self._ip}:{self._port}/{database}"
 
@@ -74,9 +71,9 @@ class PostgresServer:
         assert self._process is None
         settings = {"listen_addresses": self._ip, "unix_socket_directories": "", "fsync": "off"}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        # Only root enters another host, which Postgres refuses to run as.
-        become = [*self._enter, "setpriv", f"--reuid={self._user}", "--clear-groups"] if self._enter else []
-        command = [*become, str(self.programs / "postgres"), "-D", self._data, "-p", str(self._port), *options]
+        # Entering another host needs root, and Postgres refuses to run as root.
+        switch_user = [*self._enter, "setpriv", f"--reuid={self._user}", "--clear-groups"] if self._enter else []
+        command = [*switch_user, str(self.programs / "postgres"), "-D", self._data, "-p", str(self._port), *options]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdout=log, stderr=log, cwd=self._folder, start_new_session=True,
@@ -85,13 +82,13 @@ class PostgresServer:
         give_up_s = time.monotonic() + READY_WITHIN_S
         while not self._answers():
             if time.monotonic() > give_up_s or self._process.poll() is not None:
-                told = (self._folder / "log").read_text(errors="replace")[-2000:]
+                log = (self._folder / "log").read_text(errors="replace")[-2000:]
                 self.close()
-                pytest.fail(f"Postgres does not start: {told}")
+                pytest.fail(f"Postgres does not start: {log}")
             time.sleep(0.05)
 
     def stop(self) -> None:
-        """Stop it at once, whoever is connected."""
+        """Stop the server at once, even with open connections."""
         if self._process is None:
             return
         self._process.send_signal(signal.SIGINT)
@@ -99,24 +96,24 @@ class PostgresServer:
         self._process = None
 
     def kill(self) -> None:
-        """SIGKILL to it and those who serve its connections: it starts again from its log."""
+        """Kill the server and its connection processes with SIGKILL: the next start recovers from its log."""
         assert self._process is not None
-        # Its session is its own: no other process is in the group.
+        # The server has its own session: no other process is in the group.
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._process = None
 
     def close(self) -> None:
-        """Stop it, and remove its data."""
+        """Stop the server, and remove its data."""
         self.stop()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _run(self, program: str, *options: str) -> None:
-        done = subprocess.run(
+        result = subprocess.run(
             [str(self.programs / program), *options], capture_output=True, text=True, cwd=self._folder, user=self._user
         )
-        if done.returncode:
-            pytest.fail(f"{program}: {done.stderr[-2000:]}")
+        if result.returncode:
+            pytest.fail(f"{program}: {result.stderr[-2000:]}")
 
     def _answers(self) -> bool:
         import psycopg

@@ -1,4 +1,4 @@
-"""A real Prometheus of the tests' own, set up as k8s/dashboards/ has it."""
+"""A real Prometheus for tests, configured by k8s/dashboards/."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ READY_WITHIN_S = 30.0
 
 
 class Prometheus:
-    """It asks `targets` (host:port, by name of the file that lists them) every second, until the block ends."""
+    """Scrape `targets` ({name of a target file: host:port of each target}) every second while the block runs."""
 
     def __init__(self, folder: Path, targets: Mapping[str, Sequence[str]]) -> None:
         if (program := shutil.which("prometheus")) is None:
             pytest.skip("needs Prometheus: apt-get install prometheus")
         self._program, self._folder = program, folder
         (folder / "targets").mkdir(parents=True)
-        for name, several in targets.items():
-            (folder / "targets" / f"{name}.json").write_text(json.dumps([{"targets": several}]))
+        for name, addresses in targets.items():
+            (folder / "targets" / f"{name}.json").write_text(json.dumps([{"targets": addresses}]))
         config = (DASHBOARDS / "prometheus.yml").read_text()
         assert "15s" in config
         (folder / "prometheus.yml").write_text(config.replace("15s", "1s"))
@@ -38,7 +38,7 @@ class Prometheus:
             probe.bind(("127.0.0.1", 0))
             self._address = f"127.0.0.1:{probe.getsockname()[1]}"
         self._client = httpx.Client(base_url=f"http://{self._address}/api/v1", timeout=10)
-        self._began_s = time.time()
+        self._started_s = time.time()
 
     def __enter__(self) -> Self:
         command = [
@@ -57,12 +57,12 @@ class Prometheus:
         self._process.terminate()
         self._process.wait()
 
-    def until(self, seen: Any, within_s: float) -> None:
-        """Wait for it; an answer that cannot be had yet is no."""
+    def until(self, condition: Any, within_s: float) -> None:
+        """Wait until `condition()` is true; a connection error counts as false."""
         give_up_s = time.monotonic() + within_s
         while True:
             try:
-                if seen():
+                if condition():
                     return
             except httpx.TransportError:
                 pass
@@ -70,18 +70,18 @@ class Prometheus:
             time.sleep(0.3)
 
     def series(self, selector: str) -> list[dict[str, str]]:
-        """Labels of everything that was ever seen of it."""
-        return self._asked("series", {"match[]": selector, "start": self._began_s - 60, "end": time.time() + 60})
+        """Labels of every series that the selector has matched since the start."""
+        return self._get("series", {"match[]": selector, "start": self._started_s - 60, "end": time.time() + 60})
 
     def query(self, expr: str) -> list[dict[str, Any]]:
-        """What it is now."""
-        return self._asked("query", {"query": expr})["result"]
+        """Current result of an expression."""
+        return self._get("query", {"query": expr})["result"]
 
     def rules(self) -> list[dict[str, Any]]:
-        """As Prometheus sees them."""
-        return [rule for group in self._asked("rules", {})["groups"] for rule in group["rules"]]
+        """The rules as Prometheus has loaded them."""
+        return [rule for group in self._get("rules", {})["groups"] for rule in group["rules"]]
 
-    def _asked(self, what: str, params: dict[str, Any]) -> Any:
-        answer = self._client.get(what, params=params)
-        assert answer.status_code == 200, answer.text
-        return answer.json()["data"]
+    def _get(self, path: str, params: dict[str, Any]) -> Any:
+        response = self._client.get(path, params=params)
+        assert response.status_code == 200, response.text
+        return response.json()["data"]

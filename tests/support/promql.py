@@ -1,4 +1,4 @@
-"""What dashboards and rules ask Prometheus: the metrics that their expressions name, and the labels."""
+"""PromQL queries of dashboards and alert rules: the metrics and labels that they use."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _SHOWN = re.compile(r"\{\{\s*(?:\$labels\.)?(\w+)\s*\}\}")
 
 
 @dataclass(frozen=True)
-class Asked:
-    """An expression; `selectors` as written, `names` in them, `labels` that it or what shows it needs of some."""
+class PromQuery:
+    """A PromQL expression of a panel or rule; `shown` is the legend or summary that displays its labels."""
 
     where: str
     expr: str
@@ -27,48 +27,51 @@ class Asked:
 
     @property
     def selectors(self) -> dict[str, str]:
-        """Text of each, with the metric that it names."""
-        return {found[0]: found[1] for found in _SELECTOR.finditer(self.expr)}
+        """Metric name by selector, as written in the expression."""
+        return {match[0]: match[1] for match in _SELECTOR.finditer(self.expr)}
 
     @property
     def names(self) -> set[str]:
+        """Names of all metrics in the expression."""
         return {*self.selectors.values()}
 
     def matched(self, selector: str) -> set[str]:
-        """Labels that a selector looks at."""
+        """Labels that a selector filters by."""
         return {label for label, _, _ in _MATCHER.findall(selector)}
 
     @property
     def labels(self) -> set[str]:
-        grouped = {label.strip() for found in _GROUPED.findall(self.expr) for label in found.split(",")}
+        """Labels that the expression groups by or its legend shows."""
+        grouped = {label.strip() for labels in _GROUPED.findall(self.expr) for label in labels.split(",")}
         return grouped | {*_SHOWN.findall(self.shown)}
 
 
-def asked() -> list[Asked]:
-    """Everything, of all dashboards and rules."""
+def all_queries() -> list[PromQuery]:
+    """Queries of all dashboards and alert rules."""
     return [*_of_dashboards(), *_of_rules()]
 
 
 def rules() -> list[dict[str, object]]:
+    """All alert rules of k8s/dashboards/alerts.yaml."""
     groups = yaml.safe_load((DASHBOARDS / "alerts.yaml").read_text())["groups"]
     return [rule for group in groups for rule in group["rules"]]
 
 
-def _of_dashboards() -> Iterator[Asked]:
+def _of_dashboards() -> Iterator[PromQuery]:
     for path in sorted(DASHBOARDS.glob("*.json")):
         for panel in json.loads(path.read_text())["panels"]:
             for target in panel["targets"]:
-                yield Asked(f"{path.name}: {panel['title']}", target["expr"], target["legendFormat"])
+                yield PromQuery(f"{path.name}: {panel['title']}", target["expr"], target["legendFormat"])
 
 
-def _of_rules() -> Iterator[Asked]:
+def _of_rules() -> Iterator[PromQuery]:
     for rule in rules():
         annotations = rule["annotations"]
         assert isinstance(annotations, dict)
-        yield Asked(str(rule["alert"]), str(rule["expr"]), annotations["summary"])
+        yield PromQuery(str(rule["alert"]), str(rule["expr"]), annotations["summary"])
 
 
-# What Ray serves itself, and the labels that are asked of it.
+# Ray's own metrics that the queries use, with the labels that they need.
 RAYS_OWN = {
     "up": {"job"},
     "ray_resources": {"Name", "State"},

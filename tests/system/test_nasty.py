@@ -1,4 +1,4 @@
-"""Every nasty file through the real command line: a result with warnings or one clear error, bounded and whole."""
+"""Every nasty file through the command line: a complete result with warnings or one clear error, within limits."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ POSES: dict[str, tuple[str | None, tuple[str, ...]]] = {
     "not_a_video.mp4": ("video-unreadable", ()),
     "bomb_16000x8000.mp4": ("video-too-large", ()),
 }
-# What no dancer can be trained on, and why.
+# Files that no dancer can be trained on, with the slug of the error.
 NO_TARGETS = {
     "no_person_animation_10s.mp4": "footage-unfit",
     "one_frame.mp4": "footage-unfit",
-    # Its display matrix lays upright frames on their side: too few poses are found in a row.
+    # Its display matrix turns upright frames by 90 degrees: too few consecutive poses are detected.
     "rotated90_metadata_4s.mp4": "footage-unfit",
     "bitflips.mp4": "footage-unfit",
     "audio_only.mp4": "video-unreadable",
@@ -49,32 +49,34 @@ NO_TARGETS = {
 
 
 @dataclass(frozen=True)
-class Ran:
+class Outcome:
+    """Result and resource use of a command."""
+
     code: int
     stderr: str
     seconds: float
     peak_gb: float
 
 
-def dancedist(*args: str | Path) -> Ran:
-    """Run a verb as a user does; peak memory as the kernel counts it."""
+def dancedist(*args: str | Path) -> Outcome:
+    """Run a command as a user does; peak memory as the kernel counts it."""
     started, environment = time.monotonic(), {**os.environ, "COLUMNS": "200"}
     command = [sys.executable, "-m", "dancedist", *map(str, args)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)
     assert process.stderr is not None
-    told: list[str] = []
-    reader = threading.Thread(target=lambda: told.extend(process.stderr or ()))
+    lines: list[str] = []
+    reader = threading.Thread(target=lambda: lines.extend(process.stderr or ()))
     reader.start()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     reader.join()
-    return Ran(process.returncode, "".join(told), time.monotonic() - started, usage.ru_maxrss / 1e6)
+    return Outcome(process.returncode, "".join(lines), time.monotonic() - started, usage.ru_maxrss / 1e6)
 
 
-def check_bounds(ran: Ran) -> None:
-    assert ran.seconds < LIMIT_S
-    assert ran.peak_gb < LIMIT_GB
-    assert "Traceback" not in ran.stderr
+def check_bounds(outcome: Outcome) -> None:
+    assert outcome.seconds < LIMIT_S
+    assert outcome.peak_gb < LIMIT_GB
+    assert "Traceback" not in outcome.stderr
 
 
 def check_warnings(name: str, poses: Path) -> None:
@@ -84,25 +86,25 @@ def check_warnings(name: str, poses: Path) -> None:
 
 @pytest.mark.parametrize("name", POSES)
 def test_probe(footage: Path, name: str) -> None:
-    ran = dancedist("probe", footage / "nasty" / name)
-    check_bounds(ran)
+    outcome = dancedist("probe", footage / "nasty" / name)
+    check_bounds(outcome)
     slug = POSES[name][0]
-    assert ran.code == (2 if slug else 0)
+    assert outcome.code == (2 if slug else 0)
     if slug:
-        assert f"[{slug}]" in ran.stderr.splitlines()[-1]
+        assert f"[{slug}]" in outcome.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize("name", ["one_frame.mp4", "bitflips.mp4", "audio_only.mp4", "bomb_16000x8000.mp4"])
 def test_poses(footage: Path, tmp_path: Path, name: str) -> None:
     out = tmp_path / "poses.parquet"
-    ran = dancedist("poses", footage / "nasty" / name, "--out", out)
-    check_bounds(ran)
+    outcome = dancedist("poses", footage / "nasty" / name, "--out", out)
+    check_bounds(outcome)
     if slug := POSES[name][0]:
-        assert ran.code == 2
-        assert f"[{slug}]" in ran.stderr.splitlines()[-1]
+        assert outcome.code == 2
+        assert f"[{slug}]" in outcome.stderr.splitlines()[-1]
         assert list(tmp_path.iterdir()) == []
         return
-    assert ran.code == 0
+    assert outcome.code == 0
     assert [p.name for p in tmp_path.iterdir()] == [out.name]
     check_warnings(name, out)
     if name == "one_frame.mp4":
@@ -110,12 +112,12 @@ def test_poses(footage: Path, tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NO_TARGETS)
-def test_what_cannot_be_a_target_is_refused_before_training(footage: Path, tmp_path: Path, name: str) -> None:
+def test_an_unsuitable_target_is_refused_before_training(footage: Path, tmp_path: Path, name: str) -> None:
     source = footage / "source_b_rooftop_8s.mp4"
-    ran = dancedist("demo", "--target", footage / "nasty" / name, "--source", source, "--out", tmp_path / "run")
-    check_bounds(ran)
-    assert ran.code == 2
-    assert f"[{NO_TARGETS[name]}]" in ran.stderr.splitlines()[-1]
+    outcome = dancedist("demo", "--target", footage / "nasty" / name, "--source", source, "--out", tmp_path / "run")
+    check_bounds(outcome)
+    assert outcome.code == 2
+    assert f"[{NO_TARGETS[name]}]" in outcome.stderr.splitlines()[-1]
     assert not (tmp_path / "run" / "dancer").exists()
 
 
@@ -124,11 +126,11 @@ SHORT = "[training]\nmax_steps = 2\n[face]\nmax_steps = 2\n"
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_the_rest_has_poses_and_trains(footage: Path, tmp_path: Path, name: str) -> None:
+def test_all_other_files_can_be_trained_on(footage: Path, tmp_path: Path, name: str) -> None:
     recipe = tmp_path / "short.toml"
     recipe.write_text(SHORT)
-    ran = dancedist("train", footage / "nasty" / name, "--out", tmp_path / "run", "--recipe", recipe)
-    assert ran.code == 0, ran.stderr
-    check_bounds(ran)
+    outcome = dancedist("train", footage / "nasty" / name, "--out", tmp_path / "run", "--recipe", recipe)
+    assert outcome.code == 0, outcome.stderr
+    check_bounds(outcome)
     check_warnings(name, tmp_path / "run" / "target" / "poses.parquet")
     assert (tmp_path / "run" / "dancer" / "generator.safetensors").exists()

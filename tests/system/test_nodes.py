@@ -1,4 +1,4 @@
-"""The cluster of several hosts that the other cluster tests stand on."""
+"""The test cluster of several hosts that other cluster tests use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.nodes import Nodes, OneHost, available, three_nodes  # noqa: 
 
 pytestmark = pytest.mark.cluster
 
-# Prints, as JSON, where each of four tasks ran. The first attempt of each writes its node's address down and waits.
+# Prints as JSON where each of four tasks ran. The first attempt of each writes its node's address to a file and waits.
 TASKS = """
 import json, pathlib, socket, sys, time, ray
 folder, seconds = pathlib.Path(sys.argv[1]), float(sys.argv[2])
@@ -24,9 +24,9 @@ ray.init(log_to_driver=False)
 
 @ray.remote(num_cpus=1, max_retries=3, scheduling_strategy="SPREAD")
 def where(i):
-    begun = folder / str(i)
-    if not begun.exists():
-        begun.write_text(ray.util.get_node_ip_address())
+    marker = folder / str(i)
+    if not marker.exists():
+        marker.write_text(ray.util.get_node_ip_address())
         time.sleep(seconds)
     return ray.util.get_node_ip_address(), socket.gethostname()
 
@@ -44,18 +44,18 @@ def output(process: subprocess.Popen[str]) -> str:
     return out
 
 
-def places(process: subprocess.Popen[str]) -> set[tuple[str, str]]:
+def task_hosts(process: subprocess.Popen[str]) -> set[tuple[str, str]]:
     # Among other lines: Ray prints the end of a raylet to the driver's stdout, log_to_driver or not.
     (line,) = [line for line in output(process).splitlines() if line.startswith('[["')]
-    return {tuple(place) for place in json.loads(line)}
+    return {tuple(host) for host in json.loads(line)}
 
 
 def test_tasks_run_on_every_worker(three_nodes: Nodes | OneHost, tmp_path: Path) -> None:  # noqa: F811
     assert len(three_nodes.alive()) == 3
-    ran = places(tasks(three_nodes, tmp_path, 0.5))
-    assert {ip for ip, _ in ran} == {three_nodes.ip(i) for i in three_nodes.workers}
+    hosts = task_hosts(tasks(three_nodes, tmp_path, 0.5))
+    assert {ip for ip, _ in hosts} == {three_nodes.ip(i) for i in three_nodes.workers}
     if isinstance(three_nodes, Nodes):
-        assert len({host for _, host in ran}) == 2
+        assert len({host for _, host in hosts}) == 2
 
 
 def test_host_is_reachable_and_jobs_run(three_nodes: Nodes | OneHost, tmp_path: Path) -> None:  # noqa: F811
@@ -79,27 +79,27 @@ def test_host_is_reachable_and_jobs_run(three_nodes: Nodes | OneHost, tmp_path: 
 def test_tasks_of_a_lost_node_run_elsewhere(three_nodes: Nodes | OneHost, tmp_path: Path) -> None:  # noqa: F811
     lost, other = three_nodes.workers
     process = tasks(three_nodes, tmp_path, 3)
-    wait_for_two(tmp_path)
+    wait_for_two_tasks(tmp_path)
     three_nodes.cut(lost)
     noticed_s = three_nodes.wait(lost)
-    ran = places(process)
+    hosts = task_hosts(process)
     assert noticed_s < 15
     if isinstance(three_nodes, Nodes):
-        assert {ip for ip, _ in ran} == {three_nodes.ip(other)}
+        assert {ip for ip, _ in hosts} == {three_nodes.ip(other)}
         assert three_nodes.ip(lost) in {file.read_text() for file in tmp_path.iterdir()}
     assert three_nodes.add() not in (lost, other)
     assert len(three_nodes.alive()) == 3
 
 
-def wait_for_two(folder: Path) -> None:
+def wait_for_two_tasks(folder: Path) -> None:
     for _ in range(300):
         if len([file for file in folder.iterdir() if file.read_text()]) >= 2:
             return
         time.sleep(0.1)
-    raise AssertionError("no two tasks began")
+    raise AssertionError("two tasks did not start")
 
 
-def test_nothing_stays_behind_when_the_start_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_start_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     if reason := available():
         pytest.skip(reason)
     nodes = Nodes()
@@ -107,6 +107,8 @@ def test_nothing_stays_behind_when_the_start_fails(monkeypatch: pytest.MonkeyPat
     with pytest.raises(ZeroDivisionError):
         nodes.__enter__()
     assert not nodes.folder.exists()
-    shown = [subprocess.run(["ip", *what], capture_output=True, text=True).stdout for what in (["netns"], ["link"])]
-    assert nodes.folder.name.split("-")[0] not in "".join(shown)
+    listings = [
+        subprocess.run(["ip", *command], capture_output=True, text=True).stdout for command in (["netns"], ["link"])
+    ]
+    assert nodes.folder.name.split("-")[0] not in "".join(listings)
     assert all(process.returncode is not None for process in nodes._ray)

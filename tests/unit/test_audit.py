@@ -25,9 +25,9 @@ def audit() -> ModuleType:
 
 
 @pytest.mark.parametrize(
-    ("known", "ours", "code", "told"),
+    ("probe", "locked", "code", "output"),
     [
-        ([BAD], [GOOD, BAD], 1, "a 1: CVE-1, mended in 2"),
+        ([BAD], [GOOD, BAD], 1, "a 1: CVE-1, fixed in 2"),
         ([BAD], [GOOD, UNKNOWN], 0, "1 packages audited, not c"),
         ([BAD], [], 1, "0 packages audited"),
         ([BAD], [UNKNOWN], 1, "0 packages audited, not c"),
@@ -35,18 +35,18 @@ def audit() -> ModuleType:
         ([], [GOOD], 0, "NOT AUDITED"),
     ],
 )
-def test_what_is_known_fails_and_what_cannot_be_known_is_said(
-    known: list[dict[str, Any]],
-    ours: list[dict[str, Any]],
+def test_known_vulnerabilities_fail_and_a_missing_database_is_reported(
+    probe: list[dict[str, Any]],
+    locked: list[dict[str, Any]],
     code: int,
-    told: str,
+    output: str,
     audit: ModuleType,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(audit, "ask", lambda file: ours if file == audit.LOCK else known)
+    monkeypatch.setattr(audit, "run_pip_audit", lambda file: locked if file == audit.LOCK else probe)
     assert audit.main() == code
-    assert told in capsys.readouterr().out
+    assert output in capsys.readouterr().out
 
 
 def scan(file: Path) -> subprocess.CompletedProcess[str]:
@@ -57,7 +57,7 @@ def scan(file: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_secret_is_seen(tmp_path: Path) -> None:
+def test_a_secret_is_detected(tmp_path: Path) -> None:
     file = tmp_path / "keys.py"
     file.write_text("key = 'AKIA" + "IOSFODNN7EXAMPLE'\n")
     assert scan(file).returncode == 1

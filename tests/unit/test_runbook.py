@@ -1,4 +1,4 @@
-"""What operators are told to do: of every error that can come to them."""
+"""The runbook says what to do about every error code."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def test_every_slug_is_in_the_runbook_or_among_the_services_errors() -> None:
+def test_every_slug_is_in_the_runbook_or_the_http_errors() -> None:
     files = [path for package in ("dancedist", "cluster", "serving") for path in (ROOT / package).rglob("*.py")]
     code = "".join(path.read_text() for path in files)
-    # Of the classes, and of what the service refuses.
+    # Slugs of error classes, and of rejected requests.
     slugs = {*re.findall(r'^    slug(?:: \S+)? = "([a-z-]+)"', code, re.MULTILINE)} - {"error"}
-    slugs |= {*re.findall(r'Refused\(\s*"([a-z-]+)"', code)}
+    slugs |= {*re.findall(r'RequestRejected\(\s*"([a-z-]+)"', code)}
     assert {"storage-unavailable", "weights-missing", "queue-full", "forbidden", "upload-too-large"} <= slugs
-    runbook = (ROOT / "docs" / "operations.md").read_text().partition("## What to do when")[2]
+    runbook = (ROOT / "docs" / "operations" / "runbook.md").read_text().partition("\n## Error codes\n")[2]
     errors = (ROOT / "docs" / "http.md").read_text().partition("## Errors")[2].partition("\n## ")[0]
     assert slugs <= {*re.findall(r"`([a-z][a-z-]+)`", runbook + errors)}

@@ -1,2 +1,2 @@
-# The image runs this once, with an empty volume: MLflow gets a database of its own beside the records'.
+# The image runs this once, on an empty volume: create MLflow's database; the one of the records exists already.
 createdb --username dancedist mlflow

@@ -1,4 +1,4 @@
-"""Pictures with known truth: textures that are shifted by whole pixels, and an AlexNet of seeded noise."""
+"""Fixtures: textures shifted by whole pixels, random poses, and an AlexNet of seeded noise."""
 
 from __future__ import annotations
 
@@ -9,18 +9,16 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
-from dancedist.metrics.image import Lpips
+from dancedist.arrays import Rgb
+from dancedist.metrics.lpips import Lpips
 from dancedist.pose.sequence import PoseSequence
 from dancedist.pose.topology import COCO17
-
-Rgb = NDArray[np.uint8]
 
 
 @pytest.fixture(scope="session")
 def backbone() -> dict[str, torch.Tensor]:
-    """AlexNet's shapes and names; the weights are noise of He's size."""
+    """AlexNet's shapes and names; the weights are noise with He's standard deviation."""
     shapes = {0: (64, 3, 11, 11), 3: (192, 64, 5, 5), 6: (384, 192, 3, 3), 8: (256, 384, 3, 3), 10: (256, 256, 3, 3)}
     noise = torch.Generator().manual_seed(0)
     state = {}
@@ -38,15 +36,15 @@ def lpips(backbone: dict[str, torch.Tensor]) -> Lpips:
 
 @pytest.fixture(scope="session")
 def texture() -> Rgb:
-    """(300, 300, 3) smooth noise of full contrast."""
-    rough = np.random.default_rng(1).standard_normal((300, 300, 3))
-    smooth = cv2.normalize(cv2.GaussianBlur(rough, (0, 0), 2), None, 0, 255, cv2.NORM_MINMAX)
+    """Smooth noise of full contrast, uint8 RGB (300, 300, 3)."""
+    noise = np.random.default_rng(1).standard_normal((300, 300, 3))
+    smooth = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 2), None, 0, 255, cv2.NORM_MINMAX)
     return smooth.astype(np.uint8)
 
 
 @pytest.fixture(scope="session")
 def moving(texture: Rgb) -> Callable[[int, int, int], Rgb]:
-    """moving(count, dx, dy): (count, 120, 100, 3), the texture moving by (dx, dy) px a frame."""
+    """moving(count, dx, dy): uint8 RGB (count, 120, 100, 3), the texture moving by (dx, dy) px per frame."""
 
     def film(count: int, dx: int, dy: int) -> Rgb:
         corners = [(100 - dy * t, 100 - dx * t) for t in range(count)]
@@ -57,7 +55,7 @@ def moving(texture: Rgb) -> Callable[[int, int, int], Rgb]:
 
 @pytest.fixture
 def poses() -> Callable[..., PoseSequence]:
-    """poses(count, seed): random whole poses in a 100 x 120 picture."""
+    """poses(count, seed): random complete poses in a 100 x 120 picture."""
 
     def make(count: int, seed: int = 0) -> PoseSequence:
         xy = np.random.default_rng(seed).uniform((10, 10), (90, 110), (count, len(COCO17), 2)).astype(np.float32)

@@ -8,7 +8,7 @@ from dancedist import progress as module
 from dancedist.progress import progress
 
 
-def test_without_a_terminal_there_are_plain_lines(
+def test_without_a_terminal_progress_is_logged(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LOG_EVERY_S", 0.0)

@@ -1,4 +1,4 @@
-"""What the overlays come to, as a cluster would be given it, and the pods that would be of it."""
+"""The manifests that the overlays render to, and the pods that a cluster would create from them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[3]
 FOLDER = ROOT / "k8s" / "overlays"
 OVERLAYS = sorted(path.name for path in FOLDER.iterdir() if path.is_dir())
-# Where each of Ray's kinds describes its cluster.
+# Path of the cluster spec in each of KubeRay's kinds.
 CLUSTERS = {"RayCluster": "spec", "RayService": "spec.rayClusterConfig", "RayJob": "spec.rayClusterSpec"}
 
 Object = dict[str, Any]
@@ -25,7 +25,7 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True)
 class Pod:
-    """A pod of `owner`, with the labels that it will have."""
+    """A pod of `owner`, with its final labels."""
 
     name: str
     owner: Object
@@ -39,20 +39,22 @@ class Pod:
 
 @cache
 def rendered(overlay: str) -> tuple[Object, ...]:
-    """All objects of an overlay."""
+    """All objects of an overlay, as kustomize renders them."""
     _require_kubectl()
-    done = subprocess.run(["kubectl", "kustomize", str(FOLDER / overlay)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return tuple(yaml.load_all(done.stdout, Loader=yaml.CSafeLoader))
+    result = subprocess.run(["kubectl", "kustomize", str(FOLDER / overlay)], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return tuple(yaml.load_all(result.stdout, Loader=yaml.CSafeLoader))
 
 
 @cache
 def _require_kubectl() -> None:
     if shutil.which("kubectl") is None:
         pytest.skip("needs kubectl")
-    told = subprocess.run(["kubectl", "version", "--client", "-o", "json"], capture_output=True, text=True, check=True)
-    # Debian 12's brings kustomize 2.
-    if int(json.loads(told.stdout).get("kustomizeVersion", "v2.0").lstrip("v").split(".")[0]) < 5:
+    version = subprocess.run(
+        ["kubectl", "version", "--client", "-o", "json"], capture_output=True, text=True, check=True
+    )
+    # The kubectl of Debian 12 has kustomize 2.
+    if int(json.loads(version.stdout).get("kustomizeVersion", "v2.0").lstrip("v").split(".")[0]) < 5:
         pytest.skip("needs kubectl 1.27 or newer")
 
 
@@ -67,12 +69,12 @@ def at(thing: Object, path: str) -> Any:
 
 
 def ray_clusters(overlay: str) -> list[tuple[Object, Object]]:
-    """Each of Ray's objects with the Ray cluster that it describes."""
+    """Each object of KubeRay with the spec of its Ray cluster."""
     return [(owner, at(owner, CLUSTERS[owner["kind"]])) for owner in of_kind(overlay, *CLUSTERS)]
 
 
 def pods(overlay: str) -> list[Pod]:
-    """All that will run, with what KubeRay adds as far as it matters here."""
+    """All pods, with the labels and containers that KubeRay adds, as far as the tests need them."""
     return [*_plain(overlay), *_of_ray(overlay)]
 
 
@@ -97,6 +99,6 @@ def _of_ray(overlay: str) -> Iterator[Pod]:
 
 
 def _autoscaler(cluster: Object) -> Object:
-    """The container that KubeRay puts beside the head; it has no port or probe that could be set."""
-    taken = ("resources", "securityContext", "volumeMounts")
-    return {"name": "autoscaler", **{key: cluster["autoscalerOptions"][key] for key in taken}}
+    """The autoscaler container that KubeRay adds to the head; its ports and probes cannot be configured."""
+    copied = ("resources", "securityContext", "volumeMounts")
+    return {"name": "autoscaler", **{key: cluster["autoscalerOptions"][key] for key in copied}}

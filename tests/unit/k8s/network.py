@@ -1,4 +1,4 @@
-"""What NetworkPolicies let through, by Kubernetes' rules: what no policy allows is refused once one selects a pod."""
+"""Evaluate NetworkPolicies by Kubernetes' rules: once a policy selects a pod, only allowed traffic passes."""
 
 from __future__ import annotations
 
@@ -28,42 +28,46 @@ def allows(policies: Sequence[Object], source: End, target: End, port: int, prot
 
 
 def selects(selector: Object, labels: dict[str, str]) -> bool:
-    """Whether a label selector fits."""
-    wanted = selector.get("matchLabels", {}).items()
-    return all(labels.get(key) == value for key, value in wanted) and all(
-        _fits(expression, labels) for expression in selector.get("matchExpressions", [])
+    """Whether a label selector matches."""
+    required = selector.get("matchLabels", {}).items()
+    return all(labels.get(key) == value for key, value in required) and all(
+        _matches(expression, labels) for expression in selector.get("matchExpressions", [])
     )
 
 
-def _fits(expression: Object, labels: dict[str, str]) -> bool:
+def _matches(expression: Object, labels: dict[str, str]) -> bool:
     assert expression["operator"] == "In"
     return labels.get(expression["key"]) in expression["values"]
 
 
-def _passes(policies: Sequence[Object], own: End, other: End, port: int, protocol: str, way: str) -> bool:
+def _passes(policies: Sequence[Object], own: End, other: End, port: int, protocol: str, direction: str) -> bool:
     if own.namespace != HERE or own.address is not None:
         return True
-    mine = [
-        p["spec"] for p in policies if way in p["spec"]["policyTypes"] and selects(p["spec"]["podSelector"], own.labels)
+    selecting = [
+        p["spec"]
+        for p in policies
+        if direction in p["spec"]["policyTypes"] and selects(p["spec"]["podSelector"], own.labels)
     ]
-    peers = "to" if way == "Egress" else "from"
-    rules = [rule for spec in mine for rule in spec.get(way.lower(), [])]
-    return not mine or any(_port(rule, port, protocol) and _peer(rule, peers, other) for rule in rules)
+    peers = "to" if direction == "Egress" else "from"
+    rules = [rule for spec in selecting for rule in spec.get(direction.lower(), [])]
+    return not selecting or any(
+        _allows_port(rule, port, protocol) and _allows_peer(rule, peers, other) for rule in rules
+    )
 
 
-def _port(rule: Object, port: int, protocol: str) -> bool:
+def _allows_port(rule: Object, port: int, protocol: str) -> bool:
     if "ports" not in rule:
         return True
-    return any(one["port"] == port and one.get("protocol", "TCP") == protocol for one in rule["ports"])
+    return any(allowed["port"] == port and allowed.get("protocol", "TCP") == protocol for allowed in rule["ports"])
 
 
-def _peer(rule: Object, peers: str, other: End) -> bool:
-    return peers not in rule or any(_is(peer, other) for peer in rule[peers])
+def _allows_peer(rule: Object, peers: str, other: End) -> bool:
+    return peers not in rule or any(_is_peer(peer, other) for peer in rule[peers])
 
 
-def _is(peer: Object, other: End) -> bool:
+def _is_peer(peer: Object, other: End) -> bool:
     if "ipBlock" in peer:
-        # What is in the cluster is named by its labels.
+        # Ends inside the cluster are matched by labels, not by address.
         return other.address is not None and ip_address(other.address) in ip_network(peer["ipBlock"]["cidr"])
     if other.address is not None:
         return False

@@ -1,4 +1,4 @@
-"""What can be told of the image without building it."""
+"""Checks of the image that do not build it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from serving.ops.variables import known_variables
 
 ROOT = Path(__file__).resolve().parents[3]
 IMAGE = ROOT / "k8s" / "image"
-# What a container or CPython reads, not dancedist.
+# Variables that the container runtime or CPython reads, not dancedist.
 SYSTEM = {
     "HOME",
     "NVIDIA_DRIVER_CAPABILITIES",
@@ -43,12 +43,12 @@ def last_stage(instructions: list[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def pinned(flavour: str) -> dict[str, Version]:
-    found = re.findall(r"^([A-Za-z0-9._-]+)==(\S+) \\$", (IMAGE / f"{flavour}.lock").read_text(), re.MULTILINE)
-    return {canonicalize_name(name): Version(version) for name, version in found}
+    pins = re.findall(r"^([A-Za-z0-9._-]+)==(\S+) \\$", (IMAGE / f"{flavour}.lock").read_text(), re.MULTILINE)
+    return {canonicalize_name(name): Version(version) for name, version in pins}
 
 
 def required(extra: str) -> Iterator[Requirement]:
-    """Direct dependencies of an extra, and of those of ours that it names."""
+    """Direct dependencies of an extra, and of the project's other extras that it includes."""
     for line in PROJECT["optional-dependencies"][extra] if extra else PROJECT["dependencies"]:
         requirement = Requirement(line)
         if requirement.name != "dancedist":
@@ -57,27 +57,27 @@ def required(extra: str) -> Iterator[Requirement]:
             yield from required(other)
 
 
-def test_what_is_copied_is_there_and_sent_to_the_builder(instructions: list[tuple[str, str]]) -> None:
-    sent = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+def test_copied_files_exist_and_are_in_the_build_context(instructions: list[tuple[str, str]]) -> None:
+    context = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     copied = [value.split()[:-1] for name, value in instructions if name == "COPY" and "--from" not in value]
     sources = {source for sources in copied for source in sources}
     assert {"dancedist", "cluster", "jobs", "serving", "pyproject.toml"} <= sources
     for source in sources:
         for flavour in ("cpu", "cuda"):
             assert (ROOT / source.replace("${FLAVOUR}", flavour)).exists()
-        assert (re.sub(r"[^/]*\.lock$", "*.lock", source)) in sent
+        assert (re.sub(r"[^/]*\.lock$", "*.lock", source)) in context
 
 
-def test_stages_and_arguments_fit(instructions: list[tuple[str, str]]) -> None:
+def test_stages_and_arguments_are_declared_and_used(instructions: list[tuple[str, str]]) -> None:
     text = "\n".join(value for _, value in instructions)
     stages = {value.partition(" AS ")[2] for name, value in instructions if name == "FROM"}
-    named = {found for _, value in instructions for found in re.findall(r"--from=(\w+)", value)}
+    named = {stage for _, value in instructions for stage in re.findall(r"--from=(\w+)", value)}
     assert named <= stages
-    given = {value.partition("=")[0] for name, value in instructions if name == "ARG"}
-    assert given == set(re.findall(r"\$\{(\w+)\}", text))
+    declared = {value.partition("=")[0] for name, value in instructions if name == "ARG"}
+    assert declared == set(re.findall(r"\$\{(\w+)\}", text))
 
 
-def test_it_runs_as_nobody_in_particular_and_says_how_it_is(instructions: list[tuple[str, str]]) -> None:
+def test_the_image_has_a_user_a_healthcheck_and_labels(instructions: list[tuple[str, str]]) -> None:
     last = last_stage(instructions)
     assert [value for name, value in last if name == "USER"] == ["10001:10001"]
     assert "/healthz" in next(value for name, value in last if name == "HEALTHCHECK")
@@ -86,22 +86,22 @@ def test_it_runs_as_nobody_in_particular_and_says_how_it_is(instructions: list[t
     assert "org.opencontainers.image.licenses" in labels
 
 
-def test_its_variables_are_declared_and_lead_to_what_is_copied(instructions: list[tuple[str, str]]) -> None:
+def test_variables_are_known_and_point_to_copied_folders(instructions: list[tuple[str, str]]) -> None:
     last = last_stage(instructions)
-    told = dict(re.findall(r"(\w+)=(\S+)", next(value for name, value in last if name == "ENV")))
-    assert told.keys() <= known_variables().keys() | SYSTEM
+    environment = dict(re.findall(r"(\w+)=(\S+)", next(value for name, value in last if name == "ENV")))
+    assert environment.keys() <= known_variables().keys() | SYSTEM
     copied = {value.split()[-1] for name, value in last if name == "COPY"}
-    assert {told["DANCEDIST_WEIGHTS"], told["PYTHONPATH"]} <= copied
+    assert {environment["DANCEDIST_WEIGHTS"], environment["PYTHONPATH"]} <= copied
     # The root may be read-only.
-    assert all(told[name].startswith("/tmp") for name in ("HOME", "XDG_CACHE_HOME", "DANCEDIST_CACHE"))
+    assert all(environment[name].startswith("/tmp") for name in ("HOME", "XDG_CACHE_HOME", "DANCEDIST_CACHE"))
 
 
 @pytest.mark.parametrize("flavour", ["cpu", "cuda"])
-def test_a_lock_is_what_pyproject_asks_for(flavour: str) -> None:
-    locked, asked = pinned(flavour), [*required(""), *required("serve")]
-    assert {"torch", "ray", "mlflow", "deepspeed", "psycopg", "av"} <= {r.name for r in asked}
+def test_a_lock_satisfies_pyproject(flavour: str) -> None:
+    locked, requirements = pinned(flavour), [*required(""), *required("serve")]
+    assert {"torch", "ray", "mlflow", "deepspeed", "psycopg", "av"} <= {r.name for r in requirements}
     environment = default_environment() | {"python_version": "3.11", "sys_platform": "linux"}
-    for requirement in asked:
+    for requirement in requirements:
         if requirement.marker is None or requirement.marker.evaluate(environment):
             version = locked[canonicalize_name(requirement.name)]
             assert requirement.specifier.contains(version), f"`make lock`: {requirement}, not {version}"
@@ -118,7 +118,7 @@ def test_each_flavour_has_its_torch() -> None:
 
 
 @pytest.mark.parametrize("flavour", ["cpu", "cuda", "sbom"])
-def test_everything_that_is_locked_has_a_hash_and_no_address(flavour: str) -> None:
+def test_locked_packages_have_hashes_and_no_urls(flavour: str) -> None:
     text = (IMAGE / f"{flavour}.lock").read_text()
     blocks = re.split(r"^(?=[A-Za-z0-9])", text, flags=re.MULTILINE)[1:]
     assert len(blocks) == len(pinned(flavour))
@@ -126,14 +126,14 @@ def test_everything_that_is_locked_has_a_hash_and_no_address(flavour: str) -> No
     assert "://" not in text
 
 
-def test_what_makes_the_list_is_locked_and_not_where_the_tests_run() -> None:
-    (asked,) = required("sbom")
-    assert asked.specifier.contains(pinned("sbom")[asked.name])
+def test_the_sbom_tool_is_locked_and_not_installed_here() -> None:
+    (tool,) = required("sbom")
+    assert tool.specifier.contains(pinned("sbom")[tool.name])
     assert importlib.util.find_spec("rfc3987_syntax") is None, "every process of Ray would import it for seconds"
 
 
-def test_what_is_built_from_source_is_in_the_lock(instructions: list[tuple[str, str]]) -> None:
+def test_packages_built_from_source_are_locked(instructions: list[tuple[str, str]]) -> None:
     steps = "\n".join(value for name, value in instructions if name == "RUN")
-    found = re.search(r"for package in ([\w ]+);", steps)
-    assert found is not None
-    assert set(found[1].split()) <= pinned("cpu").keys() & pinned("cuda").keys()
+    loop = re.search(r"for package in ([\w ]+);", steps)
+    assert loop is not None
+    assert set(loop[1].split()) <= pinned("cpu").keys() & pinned("cuda").keys()

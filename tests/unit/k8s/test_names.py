@@ -1,4 +1,4 @@
-"""What the manifests name is there: modules, jobs and their arguments, variables, Secrets, ConfigMaps, images."""
+"""Everything that the manifests name exists: modules, jobs, arguments, variables, Secrets, ConfigMaps, images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from serving.settings import Settings
 from tests.unit.k8s.manifests import FOLDER, OVERLAYS, ROOT, Object, Pod, at, of_kind, pods, rendered
 
 IN_THE_IMAGE = "/opt/dancedist/"
-# Variables that begin so are the repository's own.
+# Prefix of the repository's own variables.
 OURS = "DANCEDIST_"
 EVERY_NODE = {
     "AWS_ACCESS_KEY_ID",
@@ -37,36 +37,36 @@ EVERY_NODE = {
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_import_paths_are_there(overlay: str) -> None:
+def test_import_paths_exist(overlay: str) -> None:
     (service,) = of_kind(overlay, "RayService")
     for application in yaml.safe_load(service["spec"]["serveConfigV2"])["applications"]:
         module, _, name = application["import_path"].partition(":")
         code = importlib.import_module(module)
         assert name in vars(code) or hasattr(code, "__getattr__")
-        built = {"api", "director", "renderer"}
-        assert {deployment["name"] for deployment in application["deployments"]} <= built
+        deployments = {"api", "dispatcher", "replica"}
+        assert {deployment["name"] for deployment in application["deployments"]} <= deployments
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_jobs_take_their_arguments(overlay: str) -> None:
+def test_jobs_accept_their_arguments(overlay: str) -> None:
     jobs = of_kind(overlay, "RayJob")
     assert jobs
     for job in jobs:
         python, script, *arguments = shlex.split(job["spec"]["entrypoint"])
         assert python == "python"
         assert script.startswith(IN_THE_IMAGE)
-        verb = script.removeprefix(f"{IN_THE_IMAGE}jobs/").removesuffix(".py")
-        assert (ROOT / "jobs" / f"{verb}.py").exists()
+        name = script.removeprefix(f"{IN_THE_IMAGE}jobs/").removesuffix(".py")
+        assert (ROOT / "jobs" / f"{name}.py").exists()
         app = typer.Typer()
-        app.command()(getattr(importlib.import_module(f"jobs.{verb}"), verb))
-        # Raises UsageError where an argument lacks or is unknown.
-        typer.main.get_command(app).make_context(verb, arguments)
+        app.command()(getattr(importlib.import_module(f"jobs.{name}"), name))
+        # Raises UsageError if an argument is missing or unknown.
+        typer.main.get_command(app).make_context(name, arguments)
         for variable in re.findall(r"\$(\w+)", job["spec"]["entrypoint"]):
             assert variable in _environment(overlay, _head(overlay, job))
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_a_job_reads_what_is_mounted(overlay: str) -> None:
+def test_the_fleet_file_of_a_job_is_mounted(overlay: str) -> None:
     (job,) = (job for job in of_kind(overlay, "RayJob") if "--fleet" in job["spec"]["entrypoint"])
     fleet = shlex.split(job["spec"]["entrypoint"])[-1]
     head = _head(overlay, job)
@@ -76,26 +76,26 @@ def test_a_job_reads_what_is_mounted(overlay: str) -> None:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_sample_fleets_are_fleets(overlay: str) -> None:
+def test_sample_fleet_files_are_valid(overlay: str) -> None:
     _FleetTable.model_validate(tomllib.loads((FOLDER / overlay / "fleet.toml").read_text()))
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_every_variable_is_read_by_somebody(overlay: str) -> None:
+def test_every_variable_is_known(overlay: str) -> None:
     for pod in pods(overlay):
         environment = _environment(overlay, pod)
         assert {name for name in environment if name.startswith(OURS)} <= known_variables().keys()
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_every_node_has_what_it_needs(overlay: str) -> None:
+def test_every_node_has_the_required_variables(overlay: str) -> None:
     for pod in pods(overlay):
         if "ray.io/node-type" in pod.labels:
             assert set(_environment(overlay, pod)) >= EVERY_NODE, pod.name
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_settings_are_settings_of_the_service(overlay: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_are_valid_for_the_service(overlay: str, monkeypatch: pytest.MonkeyPatch) -> None:
     (settings,) = (data for name, data in _config_maps(overlay).items() if name.startswith("settings-"))
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
@@ -117,36 +117,36 @@ def test_replicas_fit_their_nodes(overlay: str) -> None:
     need_cpu = float(settings.get("DANCEDIST_REPLICA_CPUS", 1))
     count = int(settings["DANCEDIST_REPLICAS"])
     (service,) = of_kind(overlay, "RayService")
-    room = 0
+    capacity = 0
     for group in service["spec"]["rayClusterConfig"]["workerGroupSpecs"]:
         limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
-        # Three tenths are the API's and the director's.
+        # The API and the dispatcher use 0.3 cores.
         fits = int((float(limits["cpu"]) - 0.3) // need_cpu)
         if need_gpu:
             fits = min(fits, int(float(limits.get("nvidia.com/gpu", 0)) // need_gpu))
-        room += fits * group["maxReplicas"]
-    assert room >= count
+        capacity += fits * group["maxReplicas"]
+    assert capacity >= count
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_config_maps_that_are_named_are_made(overlay: str) -> None:
-    made = {*_config_maps(overlay), "kube-root-ca.crt"}
-    named = set(_named(rendered(overlay), "configMapRef", "configMapKeyRef", "configMap"))
-    assert named
-    assert named <= made
+def test_config_maps_that_are_referenced_exist(overlay: str) -> None:
+    defined = {*_config_maps(overlay), "kube-root-ca.crt"}
+    referenced = set(_names_under(rendered(overlay), "configMapRef", "configMapKeyRef", "configMap"))
+    assert referenced
+    assert referenced <= defined
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_secrets_that_are_named_are_in_the_readme(overlay: str) -> None:
+def test_secrets_that_are_referenced_are_in_the_readme(overlay: str) -> None:
     assert not of_kind(overlay, "Secret")
     text = (FOLDER / overlay / "README.md").read_text()
-    told = {name: set(keys.split(", ")) for name, keys in re.findall(r"`([\w-]+)` \(([\w., -]+)\)", text)}
-    asked: dict[str, set[str]] = {}
+    documented = {name: set(keys.split(", ")) for name, keys in re.findall(r"`([\w-]+)` \(([\w., -]+)\)", text)}
+    referenced: dict[str, set[str]] = {}
     for reference in _references(rendered(overlay), "secretKeyRef"):
-        asked.setdefault(reference["name"], set()).add(reference["key"])
+        referenced.setdefault(reference["name"], set()).add(reference["key"])
     for reference in _references(rendered(overlay), "secret"):
-        asked.setdefault(reference["secretName"], {"keys.toml"})
-    assert {name: keys for name, keys in told.items() if name in asked} == asked
+        referenced.setdefault(reference["secretName"], {"keys.toml"})
+    assert {name: keys for name, keys in documented.items() if name in referenced} == referenced
     assert len(text.splitlines()) == 5
 
 
@@ -162,7 +162,7 @@ def test_images_are_pinned(overlay: str) -> None:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_mlflow_answers_to_the_name_that_it_is_called_by(overlay: str) -> None:
+def test_mlflow_allows_the_host_name_that_nodes_use(overlay: str) -> None:
     (mlflow,) = (pod for pod in pods(overlay) if pod.name == "mlflow")
     arguments = mlflow.containers[0]["args"]
     allowed = arguments[arguments.index("--allowed-hosts") + 1].split(",")
@@ -172,13 +172,13 @@ def test_mlflow_answers_to_the_name_that_it_is_called_by(overlay: str) -> None:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_hosts_of_the_cluster_are_services_of_it(overlay: str) -> None:
+def test_host_names_in_settings_are_services(overlay: str) -> None:
     services = {service["metadata"]["name"]: service["spec"]["ports"] for service in of_kind(overlay, "Service")}
     (settings,) = (data for name, data in _config_maps(overlay).items() if name.startswith("settings-"))
-    called = [urlsplit(value) for value in settings.values() if value.startswith("http://")]
+    urls = [urlsplit(value) for value in settings.values() if value.startswith("http://")]
     (service,) = of_kind(overlay, "RayService")
     redis = at(service, "spec.rayClusterConfig.gcsFaultToleranceOptions.redisAddress")
-    for url in (*called, urlsplit(f"//{redis}")):
+    for url in (*urls, urlsplit(f"//{redis}")):
         assert url.port in {port["port"] for port in services[str(url.hostname)]}
 
 
@@ -192,16 +192,16 @@ def _config_maps(overlay: str) -> dict[str, dict[str, str]]:
 
 
 def _environment(overlay: str, pod: Pod) -> dict[str, str]:
-    """Variables of the pod's first container; of those from Secrets the value is empty."""
+    """Environment variables of the pod's first container; those from Secrets have empty values."""
     container = pod.containers[0]
-    found: dict[str, str] = {}
+    variables: dict[str, str] = {}
     for source in container.get("envFrom", []):
-        found |= _config_maps(overlay)[source["configMapRef"]["name"]]
-    return found | {variable["name"]: variable.get("value", "") for variable in container.get("env", [])}
+        variables |= _config_maps(overlay)[source["configMapRef"]["name"]]
+    return variables | {variable["name"]: variable.get("value", "") for variable in container.get("env", [])}
 
 
 def _references(things: Any, key: str) -> Iterator[Object]:
-    """Every mapping under `key`, wherever it is."""
+    """All mappings under `key`, at any depth."""
     if isinstance(things, dict):
         if isinstance(things.get(key), dict):
             yield things[key]
@@ -212,7 +212,7 @@ def _references(things: Any, key: str) -> Iterator[Object]:
             yield from _references(inner, key)
 
 
-def _named(things: Any, *keys: str) -> Iterator[str]:
+def _names_under(things: Any, *keys: str) -> Iterator[str]:
     for key in keys:
         for reference in _references(things, key):
             yield reference["name"]

@@ -1,4 +1,4 @@
-"""No pod may do more than it needs to, and none goes unwatched."""
+"""Security contexts, permissions, secrets, resources and probes of all pods."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 from tests.unit.k8s.manifests import OVERLAYS, Object, Pod, of_kind, pods, ray_clusters, rendered
 from tests.unit.k8s.network import selects
 
-# KubeRay makes it, and restarts the head when it ends.
+# KubeRay adds this container and restarts the head when it ends.
 WITHOUT_PROBES = {"autoscaler"}
-WRITTEN_TO = {"/tmp", "/cache", "/dev/shm"}
+WRITABLE = {"/tmp", "/cache", "/dev/shm"}
 
 
 @pytest.fixture(params=OVERLAYS)
@@ -19,7 +19,7 @@ def overlay(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def test_nobody_is_root(overlay: str) -> None:
+def test_no_container_runs_as_root(overlay: str) -> None:
     for pod, container in _containers(overlay):
         assert pod.spec["securityContext"]["runAsNonRoot"]
         assert pod.spec["securityContext"]["runAsUser"] > 0
@@ -35,11 +35,11 @@ def test_root_file_systems_are_read_only(overlay: str) -> None:
         assert container["securityContext"]["readOnlyRootFilesystem"] is True, pod.name
 
 
-def test_nodes_can_write_where_they_must(overlay: str) -> None:
+def test_nodes_have_their_writable_folders(overlay: str) -> None:
     for pod, container in _containers(overlay):
         if container["name"] == "ray":
             empty = {volume["name"] for volume in pod.spec["volumes"] if "emptyDir" in volume}
-            assert {m["mountPath"] for m in container["volumeMounts"] if m["name"] in empty} == WRITTEN_TO
+            assert {m["mountPath"] for m in container["volumeMounts"] if m["name"] in empty} == WRITABLE
 
 
 def test_volumes_are_mounted_and_mounts_have_volumes(overlay: str) -> None:
@@ -47,7 +47,7 @@ def test_volumes_are_mounted_and_mounts_have_volumes(overlay: str) -> None:
         claims = {claim["metadata"]["name"] for claim in pod.owner["spec"].get("volumeClaimTemplates", [])}
         volumes = {volume["name"] for volume in pod.spec.get("volumes", [])} | claims
         mounted = {mount["name"] for container in pod.containers for mount in container["volumeMounts"]}
-        # A job in a queue has no autoscaler to mount its account.
+        # A queued job has no autoscaler, which would mount the account.
         assert mounted <= volumes
         assert volumes - mounted <= {"kubernetes"}
 
@@ -58,15 +58,15 @@ def test_only_the_autoscaler_may_talk_to_kubernetes(overlay: str) -> None:
     assert not of_kind(overlay, "Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding")
     for pod, container in _containers(overlay):
         assert pod.spec["automountServiceAccountToken"] is False
-        # The head's account is KubeRay's where it scales, and has no rights where it does not.
+        # The head uses KubeRay's account: with rights if it autoscales, without rights otherwise.
         if pod.labels.get("ray.io/node-type") != "head":
             assert pod.spec["serviceAccountName"] == account["metadata"]["name"]
         mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
-        told = "/var/run/secrets/kubernetes.io/serviceaccount" in mounts
-        assert told == (container["name"] == "autoscaler")
+        has_token = "/var/run/secrets/kubernetes.io/serviceaccount" in mounts
+        assert has_token == (container["name"] == "autoscaler")
 
 
-def test_no_secret_is_written_down(overlay: str) -> None:
+def test_no_secret_is_in_a_manifest(overlay: str) -> None:
     assert not of_kind(overlay, "Secret")
     for pod, container in _containers(overlay):
         for variable in container.get("env", []):
@@ -78,7 +78,7 @@ def test_no_secret_is_written_down(overlay: str) -> None:
             assert not re.search(r"://[^/\s]*:[^/\s]*@", value), f"{name} holds a password"
 
 
-def test_redis_password_comes_by_reference(overlay: str) -> None:
+def test_redis_password_is_a_reference(overlay: str) -> None:
     (service,) = of_kind(overlay, "RayService")
     options = service["spec"]["rayClusterConfig"]["gcsFaultToleranceOptions"]
     assert set(options["redisPassword"]) == {"valueFrom"}
@@ -93,12 +93,12 @@ def test_everything_is_in_the_namespace(overlay: str) -> None:
 
 
 def test_requests_are_limits_where_there_is_a_gpu(overlay: str) -> None:
-    found = [c["resources"] for _, c in _containers(overlay) if "nvidia.com/gpu" in c["resources"]["limits"]]
-    assert bool(found) == (overlay == "gpu")
-    assert all(resources["requests"] == resources["limits"] for resources in found)
+    with_gpu = [c["resources"] for _, c in _containers(overlay) if "nvidia.com/gpu" in c["resources"]["limits"]]
+    assert bool(with_gpu) == (overlay == "gpu")
+    assert all(resources["requests"] == resources["limits"] for resources in with_gpu)
 
 
-def test_everything_has_requests_and_a_bound_on_memory(overlay: str) -> None:
+def test_every_container_has_requests_and_a_memory_limit(overlay: str) -> None:
     for pod, container in _containers(overlay):
         assert {"cpu", "memory"} <= container["resources"]["requests"].keys(), pod.name
         assert container["resources"]["requests"]["memory"] == container["resources"]["limits"]["memory"], pod.name
@@ -122,17 +122,17 @@ def test_clusters_are_sized_by_autoscaler_v2(overlay: str) -> None:
         assert queued or cluster["autoscalerOptions"]["version"] == "v2"
 
 
-def test_what_serves_has_a_disruption_budget(overlay: str) -> None:
+def test_serving_pods_have_a_disruption_budget(overlay: str) -> None:
     budgets = of_kind(overlay, "PodDisruptionBudget")
     for pod in pods(overlay):
         serves = pod.labels["app.kubernetes.io/component"] in ("mlflow", "redis") or (
             pod.labels.get("app.kubernetes.io/instance") == "render" and pod.labels["ray.io/node-type"] == "worker"
         )
-        mine = [budget for budget in budgets if selects(budget["spec"]["selector"], pod.labels)]
-        assert len(mine) == serves, pod.name
-        if mine and "ray.io/node-type" in pod.labels:
-            # Of other controllers' pods Kubernetes knows no share.
-            assert isinstance(mine[0]["spec"]["minAvailable"], int)
+        selecting = [budget for budget in budgets if selects(budget["spec"]["selector"], pod.labels)]
+        assert len(selecting) == serves, pod.name
+        if selecting and "ray.io/node-type" in pod.labels:
+            # For pods of other controllers Kubernetes supports only an absolute number.
+            assert isinstance(selecting[0]["spec"]["minAvailable"], int)
 
 
 def test_jobs_end_and_clean_up(overlay: str) -> None:
@@ -140,7 +140,7 @@ def test_jobs_end_and_clean_up(overlay: str) -> None:
         assert job["spec"]["shutdownAfterJobFinishes"]
         assert job["spec"]["ttlSecondsAfterFinished"] > 0
         assert job["spec"]["backoffLimit"] > 0
-        # What `kubectl apply -l component!=job` leaves out, and `kubectl create -l name=…` picks.
+        # Labels that `kubectl apply -l component!=job` excludes and `kubectl create -l name=…` selects.
         labels = job["metadata"]["labels"]
         assert labels["app.kubernetes.io/component"] == "job"
         assert labels["app.kubernetes.io/name"] == job["metadata"]["name"]

@@ -1,4 +1,4 @@
-"""Ports agree from container to Service, probe and NetworkPolicy, and policies let through just what must."""
+"""Ports agree between containers, Services, probes and NetworkPolicies; policies allow only the required traffic."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from tests.unit.k8s.manifests import OVERLAYS, Object, Pod, of_kind, pods
 from tests.unit.k8s.network import End, allows, selects
 
-# Of containers that KubeRay makes, or that Ray opens without being told.
+# Ports of containers that KubeRay adds, and ports that Ray opens by default.
 BY_RAY = {44217, 44227}
 DNS = End({"k8s-app": "kube-dns"}, "kube-system")
 OPERATOR = End({"app.kubernetes.io/name": "kuberay-operator"}, "kuberay")
@@ -24,16 +24,16 @@ def overlay(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def test_services_lead_to_ports(overlay: str) -> None:
+def test_services_target_open_ports(overlay: str) -> None:
     for service in of_kind(overlay, "Service"):
-        behind = [pod for pod in pods(overlay) if selects({"matchLabels": service["spec"]["selector"]}, pod.labels)]
-        assert behind, service["metadata"]["name"]
+        targets = [pod for pod in pods(overlay) if selects({"matchLabels": service["spec"]["selector"]}, pod.labels)]
+        assert targets, service["metadata"]["name"]
         for port in service["spec"]["ports"]:
-            for pod in behind:
+            for pod in targets:
                 assert _ports(pod)[port["targetPort"]] == port["port"]
 
 
-def test_probes_ask_at_ports(overlay: str) -> None:
+def test_probes_use_open_ports(overlay: str) -> None:
     for pod in pods(overlay):
         for container in pod.containers:
             open_ports = {key for port in container.get("ports", []) for key in (port["name"], port["containerPort"])}
@@ -42,50 +42,70 @@ def test_probes_ask_at_ports(overlay: str) -> None:
                     assert container[kind]["httpGet"]["port"] in open_ports, f"{pod.name} {kind}"
 
 
-def test_policies_open_ports_that_are_there(overlay: str) -> None:
+def test_policies_allow_only_ports_that_are_open(overlay: str) -> None:
     for policy in _policies(overlay):
-        chosen = [pod for pod in pods(overlay) if selects(policy["spec"]["podSelector"], pod.labels)]
-        assert chosen, policy["metadata"]["name"]
-        listened = {port for pod in chosen for port in _ports(pod).values()} | BY_RAY
+        selected = [pod for pod in pods(overlay) if selects(policy["spec"]["podSelector"], pod.labels)]
+        assert selected, policy["metadata"]["name"]
+        listening = {port for pod in selected for port in _ports(pod).values()} | BY_RAY
         for rule in policy["spec"].get("ingress", []):
-            assert {port["port"] for port in rule.get("ports", [])} <= listened, policy["metadata"]["name"]
+            assert {port["port"] for port in rule.get("ports", [])} <= listening, policy["metadata"]["name"]
 
 
 def test_every_pod_is_denied_by_default(overlay: str) -> None:
     denying = [p["spec"] for p in _policies(overlay) if not {"ingress", "egress"} & p["spec"].keys()]
-    for way in ("Ingress", "Egress"):
+    for direction in ("Ingress", "Egress"):
         for pod in [*(pod.labels for pod in pods(overlay)), NEIGHBOUR.labels]:
-            assert any(way in spec["policyTypes"] and selects(spec["podSelector"], pod) for spec in denying)
+            assert any(direction in spec["policyTypes"] and selects(spec["podSelector"], pod) for spec in denying)
 
 
-def test_what_must_talk_may(overlay: str) -> None:
+def test_required_connections_are_allowed(overlay: str) -> None:
     render, worker, shared = _ends(overlay, "render-headgroup", "render-cpu", "shared-cpu")
     mlflow, redis, job = _ends(overlay, "mlflow", "redis", "train-many-headgroup")
-    ways = [(worker, render, 6379), (render, worker, 10002), (worker, worker, 20000), (shared, mlflow, 5000)]
-    ways += [(job, mlflow, 5000), (render, redis, 6379), (INGRESS, worker, 8000), (INGRESS, render, 8000)]
-    ways += [(OPERATOR, job, 8265), (OPERATOR, render, 8000), (PROMETHEUS, worker, 8080), (PROMETHEUS, worker, 8000)]
-    ways += [(render, API_SERVER, 443), (render, API_SERVER, 6443)]
+    connections = [(worker, render, 6379), (render, worker, 10002), (worker, worker, 20000), (shared, mlflow, 5000)]
+    connections += [(job, mlflow, 5000), (render, redis, 6379), (INGRESS, worker, 8000), (INGRESS, render, 8000)]
+    connections += [
+        (OPERATOR, job, 8265),
+        (OPERATOR, render, 8000),
+        (PROMETHEUS, worker, 8080),
+        (PROMETHEUS, worker, 8000),
+    ]
+    connections += [(render, API_SERVER, 443), (render, API_SERVER, 6443)]
     for user in (worker, job, mlflow):
-        ways += [(user, *target) for target in _stores(overlay)]
-    for source, target, port in ways:
+        connections += [(user, *target) for target in _stores(overlay)]
+    for source, target, port in connections:
         assert allows(_policies(overlay), source, target, port), (source, target, port)
     for pod in pods(overlay):
         assert allows(_policies(overlay), End(pod.labels), DNS, 53, "UDP")
 
 
-def test_what_need_not_talk_may_not(overlay: str) -> None:
+def test_other_connections_are_refused(overlay: str) -> None:
     render, worker, shared = _ends(overlay, "render-headgroup", "render-cpu", "shared-cpu")
     mlflow, redis, job = _ends(overlay, "mlflow", "redis", "train-many-headgroup")
-    ways = [(STRANGER, worker, 8000), (NEIGHBOUR, worker, 8000), (INGRESS, shared, 8000), (INGRESS, render, 8265)]
-    ways += [(STRANGER, render, 8265), (STRANGER, mlflow, 5000), (INGRESS, mlflow, 5000), (NEIGHBOUR, redis, 6379)]
-    ways += [(shared, redis, 6379), (job, redis, 6379), (mlflow, redis, 6379), (mlflow, worker, 8000)]
-    ways += [(End(OPERATOR.labels, "default"), render, 8265), (OPERATOR, mlflow, 5000)]
-    ways += [(redis, INTERNET, 443), (worker, INTERNET, 80), (worker, API_SERVER, 6443), (mlflow, API_SERVER, 6443)]
-    ways += [(redis, target, port) for target, port in _stores(overlay)]
-    ways += [(STRANGER, target, port) for target, port in _stores(overlay) if target.address is None]
+    connections = [
+        (STRANGER, worker, 8000),
+        (NEIGHBOUR, worker, 8000),
+        (INGRESS, shared, 8000),
+        (INGRESS, render, 8265),
+    ]
+    connections += [
+        (STRANGER, render, 8265),
+        (STRANGER, mlflow, 5000),
+        (INGRESS, mlflow, 5000),
+        (NEIGHBOUR, redis, 6379),
+    ]
+    connections += [(shared, redis, 6379), (job, redis, 6379), (mlflow, redis, 6379), (mlflow, worker, 8000)]
+    connections += [(End(OPERATOR.labels, "default"), render, 8265), (OPERATOR, mlflow, 5000)]
+    connections += [
+        (redis, INTERNET, 443),
+        (worker, INTERNET, 80),
+        (worker, API_SERVER, 6443),
+        (mlflow, API_SERVER, 6443),
+    ]
+    connections += [(redis, target, port) for target, port in _stores(overlay)]
+    connections += [(STRANGER, target, port) for target, port in _stores(overlay) if target.address is None]
     if overlay == "local":
-        ways += [(worker, INTERNET, 443), (mlflow, INTERNET, 443)]
-    for source, target, port in ways:
+        connections += [(worker, INTERNET, 443), (mlflow, INTERNET, 443)]
+    for source, target, port in connections:
         assert not allows(_policies(overlay), source, target, port), (source, target, port)
 
 
@@ -98,12 +118,12 @@ def _ports(pod: Pod) -> dict[str, int]:
 
 
 def _ends(overlay: str, *names: str) -> list[End]:
-    found = {pod.name: End(pod.labels) for pod in pods(overlay)}
-    return [found[name] for name in names]
+    ends = {pod.name: End(pod.labels) for pod in pods(overlay)}
+    return [ends[name] for name in names]
 
 
 def _stores(overlay: str) -> list[tuple[End, int]]:
-    """Where S3 and Postgres are."""
+    """S3 and Postgres with their ports."""
     if overlay == "local":
         s3, postgres = _ends(overlay, "s3", "postgres")
         return [(s3, 8333), (postgres, 5432)]

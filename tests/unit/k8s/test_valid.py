@@ -1,4 +1,4 @@
-"""Kubernetes, KubeRay and Ray Serve would accept what the overlays come to."""
+"""The rendered overlays are valid for Kubernetes, KubeRay and Ray Serve."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ def test_builtin_kinds_are_valid(overlay: str) -> None:
 @pytest.mark.parametrize("overlay", OVERLAYS)
 @pytest.mark.parametrize("kind", CLUSTERS)
 def test_kinds_of_ray_are_valid(kind: str, overlay: str) -> None:
-    found = of_kind(overlay, kind)
-    assert found
-    for thing in found:
+    objects = of_kind(overlay, kind)
+    assert objects
+    for thing in objects:
         filled = copy.deepcopy(thing)
-        _fill(filled, _validator(kind).schema)
+        _set_defaults(filled, _validator(kind).schema)
         _validator(kind).validate(filled)
 
 
 @pytest.mark.parametrize("field", ["spec.headGroupSpec.template.spec.containers.0.imagge", "spec.workerGroupSpec"])
-def test_a_misspelled_field_is_found(field: str) -> None:
+def test_a_misspelled_field_is_detected(field: str) -> None:
     thing = copy.deepcopy(of_kind(OVERLAYS[0], "RayCluster")[0])
-    *way, last = field.split(".")
+    *parents, last = field.split(".")
     inner: Any = thing
-    for key in way:
+    for key in parents:
         inner = inner[int(key) if key.isdigit() else key]
     inner[last] = "x"
     with pytest.raises(jsonschema.ValidationError, match=last):
@@ -49,12 +49,12 @@ def test_a_misspelled_field_is_found(field: str) -> None:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_what_is_served_is_valid(overlay: str) -> None:
+def test_the_serve_configuration_is_valid(overlay: str) -> None:
     (service,) = of_kind(overlay, "RayService")
     plain = yaml.safe_load(service["spec"]["serveConfigV2"])
     config = ServeDeploySchema.model_validate(plain)
     assert [application.import_path for application in config.applications] == ["serving.app:app"]
-    # Fields that it does not know are passed over.
+    # These schemas ignore unknown fields: check the names here.
     assert plain.keys() <= ServeDeploySchema.model_fields.keys()
     assert plain["http_options"].keys() <= HTTPOptionsSchema.model_fields.keys()
     for application in plain["applications"]:
@@ -65,8 +65,8 @@ def test_what_is_served_is_valid(overlay: str) -> None:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_kuberay_would_not_refuse_a_cluster(overlay: str) -> None:
-    """What its schema does not say: ValidateRayClusterSpec of KubeRay, as far as it can be broken here."""
+def test_kuberay_would_accept_a_cluster(overlay: str) -> None:
+    """Checks beyond the schema, from KubeRay's ValidateRayClusterSpec, as far as they apply here."""
     for owner, cluster in ray_clusters(overlay):
         assert len(owner["metadata"]["name"]) <= 41
         assert cluster["authOptions"] == {"mode": "token"}
@@ -74,12 +74,12 @@ def test_kuberay_would_not_refuse_a_cluster(overlay: str) -> None:
         for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
             names = {variable["name"] for variable in group["template"]["spec"]["containers"][0]["env"]}
             assert not names & {"REDIS_PASSWORD", "RAY_REDIS_ADDRESS", "RAY_enable_autoscaler_v2"}
-            # Autoscaler v2 and a restarted pod do not go together.
+            # Autoscaler v2 does not support restarting pods.
             assert "restartPolicy" not in group["template"]["spec"]
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_kueue_would_take_a_queued_job(overlay: str) -> None:
+def test_kueue_would_accept_a_queued_job(overlay: str) -> None:
     jobs = of_kind(overlay, "RayJob")
     queued = [job for job in jobs if "kueue.x-k8s.io/queue-name" in job["metadata"]["labels"]]
     assert queued == (jobs if overlay == "gpu" else [])
@@ -101,28 +101,28 @@ def _validator(kind: str) -> jsonschema.Draft202012Validator:
     crd = yaml.load(file.read_text(), Loader=yaml.CSafeLoader)
     (version,) = (version for version in crd["spec"]["versions"] if version["name"] == "v1")
     schema: Object = version["schema"]["openAPIV3Schema"]
-    _close(schema)
+    _forbid_unknown_fields(schema)
     return jsonschema.Draft202012Validator(schema)
 
 
-def _close(schema: Object) -> None:
-    """A server drops fields that it does not know; here they are faults."""
+def _forbid_unknown_fields(schema: Object) -> None:
+    """Make unknown fields an error; a server would drop them."""
     properties = schema.get("properties", {})
     if properties and not schema.get("x-kubernetes-preserve-unknown-fields"):
         schema.setdefault("additionalProperties", False)
     for inner in (*properties.values(), schema.get("items"), schema.get("additionalProperties")):
         if isinstance(inner, dict):
-            _close(inner)
+            _forbid_unknown_fields(inner)
 
 
-def _fill(value: Any, schema: Object) -> None:
-    """Set defaults, as a server does before it looks."""
+def _set_defaults(value: Any, schema: Object) -> None:
+    """Set defaults, as a server does before validation."""
     if isinstance(value, list):
         for item in value:
-            _fill(item, schema.get("items", {}))
+            _set_defaults(item, schema.get("items", {}))
     elif isinstance(value, dict):
         for name, inner in schema.get("properties", {}).items():
             if "default" in inner:
                 value.setdefault(name, copy.deepcopy(inner["default"]))
             if name in value:
-                _fill(value[name], inner)
+                _set_defaults(value[name], inner)

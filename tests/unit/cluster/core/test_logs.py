@@ -1,4 +1,4 @@
-"""One object of JSON a line, with ids, whatever is logged; and no secrets."""
+"""Logs: one JSON object per line with correlation ids, and no secrets."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from cluster.core import logs
 
 
 class Logged:
-    """A logger set up as a process of ours, and what it wrote."""
+    """A logger configured by `logs.configure`, and its output."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.log = logging.getLogger("dancedist.test")
         self._patch, self._out = patch, io.StringIO()
 
-    def begin(self, kind: str) -> None:
+    def configure(self, log_format: str) -> None:
         self._patch.setattr(logging.getLogger(), "handlers", [])
         self._patch.setattr("sys.stderr", self._out)
-        self._patch.setenv("DANCEDIST_LOG", kind)
-        logs.begin()
+        self._patch.setenv("DANCEDIST_LOG", log_format)
+        logs.configure()
 
     def lines(self) -> list[str]:
         return self._out.getvalue().splitlines()
@@ -38,8 +38,8 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> Logged:
     return Logged(monkeypatch)
 
 
-def test_a_line_is_an_object_with_the_ids_that_are_bound(logged: Logged) -> None:
-    logged.begin("json")
+def test_each_line_is_an_object_with_the_bound_ids(logged: Logged) -> None:
+    logged.configure("json")
     with logs.bound(render="abc", attempt=2):
         with logs.bound(chunk=3):
             logged.log.info("%d frames", 7)
@@ -52,8 +52,8 @@ def test_a_line_is_an_object_with_the_ids_that_are_bound(logged: Logged) -> None
     assert not logged.last().keys() & {"render", "attempt", "chunk"}
 
 
-def test_tasks_and_threads_have_the_ids_of_who_started_them_and_no_others(logged: Logged) -> None:
-    logged.begin("json")
+def test_tasks_and_threads_have_only_the_ids_of_their_starter(logged: Logged) -> None:
+    logged.configure("json")
 
     async def attempt(render: str) -> None:
         with logs.bound(render=render):
@@ -64,32 +64,32 @@ def test_tasks_and_threads_have_the_ids_of_who_started_them_and_no_others(logged
         await asyncio.gather(attempt("a"), attempt("b"))
 
     asyncio.run(both())
-    assert sorted((told["message"], told["render"]) for told in map(json.loads, logged.lines())) == [
+    assert sorted((record["message"], record["render"]) for record in map(json.loads, logged.lines())) == [
         ("a", "a"),
         ("b", "b"),
     ]
 
 
-def test_what_another_process_is_sent_can_be_bound_there(logged: Logged) -> None:
-    logged.begin("json")
+def test_ids_can_be_sent_to_another_process_and_bound_there(logged: Logged) -> None:
+    logged.configure("json")
     with logs.bound(target="anna", attempt=1):
         sent = logs.ids()
     with logs.bound(**sent, rank=0):
-        logged.log.info("begun")
-    told = logged.last()
-    assert (told["target"], told["attempt"], told["rank"]) == ("anna", 1, 0)
+        logged.log.info("started")
+    record = logged.last()
+    assert (record["target"], record["attempt"], record["rank"]) == ("anna", 1, 0)
 
 
-def test_exceptions_newlines_and_other_alphabets_are_one_line(logged: Logged) -> None:
-    logged.begin("json")
+def test_exceptions_newlines_and_non_ascii_text_stay_on_one_line(logged: Logged) -> None:
+    logged.configure("json")
     try:
         raise ValueError("two\nlines")
     except ValueError:
         logged.log.exception("Ähre \u2028 und\nZeile %s", "\x1b[31m")
     (line,) = logged.lines()
-    told = json.loads(line)
-    assert line.isascii() and told["message"] == "Ähre \u2028 und\nZeile \x1b[31m"
-    assert told["error"].startswith("Traceback") and told["error"].endswith("ValueError: two\nlines")
+    record = json.loads(line)
+    assert line.isascii() and record["message"] == "Ähre \u2028 und\nZeile \x1b[31m"
+    assert record["error"].startswith("Traceback") and record["error"].endswith("ValueError: two\nlines")
 
 
 SECRETS = [
@@ -101,10 +101,10 @@ SECRETS = [
 ]
 
 
-@pytest.mark.parametrize("kind", ["text", "json"])
+@pytest.mark.parametrize("log_format", ["text", "json"])
 @pytest.mark.parametrize("secret", SECRETS)
-def test_passwords_and_signatures_in_addresses_are_not_logged(logged: Logged, kind: str, secret: str) -> None:
-    logged.begin(kind)
+def test_passwords_and_signatures_in_urls_are_not_logged(logged: Logged, log_format: str, secret: str) -> None:
+    logged.configure(log_format)
     with logs.bound(place=secret):
         try:
             raise RuntimeError(f"cannot reach {secret}")
@@ -115,14 +115,14 @@ def test_passwords_and_signatures_in_addresses_are_not_logged(logged: Logged, ki
     assert "/renders" in text or "6379" in text or "Expires=60" in text or "s3/b/k" in text
 
 
-def test_people_read_the_message_alone(logged: Logged) -> None:
-    logged.begin("text")
+def test_the_text_format_has_the_message_alone(logged: Logged) -> None:
+    logged.configure("text")
     with logs.bound(target="anna"):
         logged.log.info("anna: attempt %d", 1)
     assert logged.lines() == ["anna: attempt 1"]
 
 
-def test_a_kind_of_log_that_there_is_none_of_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_log_format_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DANCEDIST_LOG", "xml")
-    with pytest.raises(logs.LogUnknown, match="text or json"):
-        logs.begin()
+    with pytest.raises(logs.LogFormatInvalid, match="text or json"):
+        logs.configure()

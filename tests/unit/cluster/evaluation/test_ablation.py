@@ -3,12 +3,12 @@ from __future__ import annotations
 import pytest
 
 from cluster.evaluation.ablation import ROWS, ablation_recipes
-from dancedist.recipe import load_recipe
+from dancedist.recipe.loading import load_recipe
 from dancedist.training.schedule import total_steps
 
 
 @pytest.mark.parametrize("preset", ["quick", "paper"])
-def test_every_row_has_as_many_steps_and_one_thing_more(preset: str) -> None:
+def test_every_row_has_the_same_steps_and_adds_one_part(preset: str) -> None:
     recipes = ablation_recipes(load_recipe(preset), 1000, seed=2)
     assert tuple(recipes) == ROWS
     lengths = {row: {s: total_steps(77, r.at_stage(s).training) for s in r.stages} for row, r in recipes.items()}

@@ -10,7 +10,7 @@ CHAMPION = {"body_lpips": 0.0300, "pose_distance_torsos": 0.100, "missed_detecti
 
 
 @pytest.mark.parametrize(
-    ("change", "better", "told"),
+    ("change", "better", "reason"),
     [
         ({"body_lpips": 0.0299}, True, "better by 0.0001"),
         ({"body_lpips": 0.0300}, False, "no better"),
@@ -24,17 +24,19 @@ CHAMPION = {"body_lpips": 0.0300, "pose_distance_torsos": 0.100, "missed_detecti
         ({"body_lpips": 0.0200, "pose_distance_torsos": math.nan}, False, "pose dist"),
     ],
 )
-def test_better_is_a_lower_lpips_with_poses_as_good(change: dict[str, float], better: bool, told: str) -> None:
+def test_better_means_a_lower_lpips_with_equally_good_poses(
+    change: dict[str, float], better: bool, reason: str
+) -> None:
     verdict = judge(CHAMPION | change, CHAMPION)
     assert verdict.better is better
-    assert told in verdict.why
+    assert reason in verdict.why
 
 
-def test_what_the_champion_lacks_cannot_be_beaten() -> None:
+def test_a_champion_with_an_undefined_metric_is_not_beaten() -> None:
     champion = {k: v for k, v in CHAMPION.items() if k != "missed_detections"}
     assert not judge(CHAMPION | {"body_lpips": 0.01}, champion).better
 
 
-def test_no_two_are_better_than_each_other() -> None:
+def test_two_versions_are_never_better_than_each_other() -> None:
     other = CHAMPION | {"body_lpips": 0.0299}
     assert not (judge(other, CHAMPION).better and judge(CHAMPION, other).better)

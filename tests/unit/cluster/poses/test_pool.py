@@ -1,4 +1,4 @@
-"""The pool on a Ray of this machine: items outlive their workers."""
+"""WorkerPool on a local Ray: items outlive their workers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def one_machine() -> Iterator[None]:
 
 
 class Doubler:
-    """Does what an item says; leaves a mark in the folder each time."""
+    """Doubles items, or fails as their names say; leaves a file in the folder for every attempt."""
 
     def __init__(self, folder: str) -> None:
         self.folder = Path(folder)
@@ -35,14 +35,14 @@ class Doubler:
         (self.folder / f"worker-{os.getpid()}").touch()
 
     def do(self, item: str) -> str:
-        times = len(list(self.folder.glob(f"{item}-*")))
-        (self.folder / f"{item}-{times}").touch()
+        earlier = len(list(self.folder.glob(f"{item}-*")))
+        (self.folder / f"{item}-{earlier}").touch()
         kind = item.split("_")[0]
-        if kind == "poison" or (kind == "once" and times == 0):
+        if kind == "poison" or (kind == "once" and earlier == 0):
             os._exit(1)
-        if kind == "bug" or (kind == "flaky" and times == 0):
+        if kind == "bug" or (kind == "flaky" and earlier == 0):
             raise ValueError("a bug")
-        if kind == "hang" and times == 0:
+        if kind == "hang" and earlier == 0:
             time.sleep(1000)
         time.sleep(0.02)
         return item * 2
@@ -50,23 +50,23 @@ class Doubler:
 
 def pool(folder: Path, kind: Any = Doubler, **settings: Any) -> WorkerPool[str]:
     actor = ray.remote(num_cpus=0.5, max_restarts=0)(kind)
-    settings = {"wanted": lambda: 3, "attempts": 3, "timeout_s": 30, **settings}
+    settings = {"pool_size": lambda: 3, "attempts": 3, "timeout_s": 30, **settings}
     return WorkerPool(start=lambda: actor.remote(str(folder)), **settings)
 
 
-def tried(folder: Path, item: str) -> int:
+def attempts(folder: Path, item: str) -> int:
     return len(list(folder.glob(f"{item}-*")))
 
 
 def test_every_item_is_done_once(tmp_path: Path) -> None:
     items = [f"item_{i}" for i in range(50)]
-    answers = [a for a in pool(tmp_path).run(items) if a is not None]
-    assert sorted(answers) == sorted((i, i * 2) for i in items)
-    assert all(tried(tmp_path, item) == 1 for item in items)
+    results = [a for a in pool(tmp_path).run(items) if a is not None]
+    assert sorted(results) == sorted((i, i * 2) for i in items)
+    assert all(attempts(tmp_path, item) == 1 for item in items)
     assert 1 <= len(list(tmp_path.glob("worker-*"))) <= 3
 
 
-def test_the_guilty_are_given_up_and_the_others_are_not(tmp_path: Path) -> None:
+def test_only_items_that_always_fail_are_given_up(tmp_path: Path) -> None:
     items = [
         "poison_a",
         *(f"item_{i}" for i in range(12)),
@@ -75,22 +75,22 @@ def test_the_guilty_are_given_up_and_the_others_are_not(tmp_path: Path) -> None:
         "flaky_a",
         *(f"more_{i}" for i in range(9)),
     ]
-    answers = dict(a for a in pool(tmp_path).run(items) if a is not None)
-    assert set(answers) == set(items)
-    assert isinstance(answers["poison_a"], WorkerLost)
-    assert isinstance(answers["bug_a"], Unexpected)
-    assert "a bug" in str(answers["bug_a"])
-    assert [answers[i] for i in items if i not in ("poison_a", "bug_a")] == [
+    results = dict(a for a in pool(tmp_path).run(items) if a is not None)
+    assert set(results) == set(items)
+    assert isinstance(results["poison_a"], WorkerLost)
+    assert isinstance(results["bug_a"], Unexpected)
+    assert "a bug" in str(results["bug_a"])
+    assert [results[i] for i in items if i not in ("poison_a", "bug_a")] == [
         i * 2 for i in items if i not in ("poison_a", "bug_a")
     ]
-    assert (tried(tmp_path, "bug_a"), tried(tmp_path, "once_a")) == (3, 2)
-    # An answer may be lost with its worker, and the death be put down to the item before.
-    assert 3 <= tried(tmp_path, "poison_a") <= 6
+    assert (attempts(tmp_path, "bug_a"), attempts(tmp_path, "once_a")) == (3, 2)
+    # A result may be lost with its worker, and the crash be attributed to the previous item.
+    assert 3 <= attempts(tmp_path, "poison_a") <= 6
 
 
 def test_a_silent_worker_is_replaced(tmp_path: Path) -> None:
-    answers = dict(a for a in pool(tmp_path, timeout_s=3).run(["hang_a", "item_a"]) if a is not None)
-    assert answers == {"hang_a": "hang_ahang_a", "item_a": "item_aitem_a"}
+    results = dict(a for a in pool(tmp_path, timeout_s=3).run(["hang_a", "item_a"]) if a is not None)
+    assert results == {"hang_a": "hang_ahang_a", "item_a": "item_aitem_a"}
 
 
 class Unfit(Doubler):
@@ -110,24 +110,24 @@ def test_workers_that_never_start_end_the_job(tmp_path: Path) -> None:
         list(pool(tmp_path, Stillborn).run(["a"]))
 
 
-def test_a_slow_source_is_not_waited_for(tmp_path: Path) -> None:
-    answered: list[str] = []
+def test_results_do_not_wait_for_a_slow_source(tmp_path: Path) -> None:
+    done: list[str] = []
 
     def slow() -> Iterator[str]:
         yield "item_a"
         deadline = time.monotonic() + 30
-        while not answered and time.monotonic() < deadline:
+        while not done and time.monotonic() < deadline:
             time.sleep(0.05)
-        answered.append("the source goes on")
+        done.append("the source continues")
         yield "item_b"
 
-    for answer in pool(tmp_path).run(slow()):
-        if answer is not None:
-            answered.append(answer[0])
-    assert answered == ["item_a", "the source goes on", "item_b"]
+    for result in pool(tmp_path).run(slow()):
+        if result is not None:
+            done.append(result[0])
+    assert done == ["item_a", "the source continues", "item_b"]
 
 
-def test_what_the_source_raises_is_raised(tmp_path: Path) -> None:
+def test_errors_of_the_source_are_raised(tmp_path: Path) -> None:
     def broken() -> Iterator[str]:
         yield "item_a"
         raise OSError("the source is gone")
@@ -136,14 +136,14 @@ def test_what_the_source_raises_is_raised(tmp_path: Path) -> None:
         list(pool(tmp_path).run(broken()))
 
 
-def test_nothing_to_do_starts_no_worker() -> None:
+def test_an_empty_source_starts_no_worker() -> None:
     def never() -> Any:
-        raise AssertionError("a worker is started")
+        raise AssertionError("a worker was started")
 
     assert [a for a in WorkerPool[str](never, lambda: 3, attempts=3, timeout_s=30).run([]) if a is not None] == []
 
 
-def test_no_worker_stays(tmp_path: Path) -> None:
+def test_workers_are_stopped_at_the_end(tmp_path: Path) -> None:
     assert [a for a in pool(tmp_path).run(["item_a"]) if a is not None] == [("item_a", "item_aitem_a")]
     deadline = time.monotonic() + 20
     while ray.available_resources().get("CPU", 0) < 4:
@@ -151,7 +151,7 @@ def test_no_worker_stays(tmp_path: Path) -> None:
         time.sleep(0.1)
 
 
-def test_what_is_closed_too_late_starts_no_other_ray(tmp_path: Path) -> None:
+def test_closing_after_ray_has_shut_down_starts_no_new_ray(tmp_path: Path) -> None:
     # Must be the last test: it ends this module's Ray.
     running = pool(tmp_path).run(f"item_{i}" for i in range(50))
     while next(running) is None:

@@ -8,11 +8,12 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.core.error_records import Fault
+from cluster.core.error_records import ErrorRecord
 from cluster.poses.results import Summary, read_stats, remove_stale, write_errors, write_stats, write_summary
-from cluster.storage.base import StorageMissing, open_storage
+from cluster.storage.base import StorageMissing
+from cluster.storage.open import open_storage
 from dancedist.errors import FileInvalid
-from dancedist.recipe import RetargetRecipe
+from dancedist.recipe.schema import RetargetRecipe
 from dancedist.retarget.stats import RetargetStats
 
 WALK = RetargetStats(
@@ -29,7 +30,7 @@ def record(name: str, stats: RetargetStats) -> bytes:
     return json.dumps(plain).encode()
 
 
-def test_statistics_come_back_as_they_were(tmp_path: Path) -> None:
+def test_statistics_survive_a_round_trip(tmp_path: Path) -> None:
     store, summary = open_storage(str(tmp_path)), Summary()
     store.write("a.json", record("a", WALK))
     store.write("b.json", record("b", NEVER_UPRIGHT))
@@ -42,7 +43,7 @@ def test_statistics_come_back_as_they_were(tmp_path: Path) -> None:
     assert summary.warnings[0] == {"name": "a", "slug": "cut-off", "message": "short", "frame": 3}
 
 
-def test_other_files_are_no_statistics(tmp_path: Path) -> None:
+def test_other_files_are_refused(tmp_path: Path) -> None:
     store = open_storage(str(tmp_path))
     write_errors(store, [])
     store.write("text.parquet", b"text")
@@ -53,27 +54,27 @@ def test_other_files_are_no_statistics(tmp_path: Path) -> None:
         read_stats(store, "gone.parquet")
 
 
-def test_errors_are_one_row_each_in_order(tmp_path: Path) -> None:
+def test_errors_are_sorted_rows_and_counted_in_the_summary(tmp_path: Path) -> None:
     store = open_storage(str(tmp_path))
-    faults = [
-        Fault("b", "u", "no-dancer", "nobody"),
-        Fault("a", "u", "worker-lost", "m", 8, 16),
-        Fault("a", "u", "x", "m", 0, 8),
+    failures = [
+        ErrorRecord("b", "u", "no-dancer", "nobody"),
+        ErrorRecord("a", "u", "worker-lost", "m", 8, 16),
+        ErrorRecord("a", "u", "x", "m", 0, 8),
     ]
-    write_errors(store, faults)
+    write_errors(store, failures)
     rows = pq.read_table(tmp_path / "errors.parquet").to_pylist()
-    assert [Fault(**row) for row in rows] == [faults[2], faults[1], faults[0]]
+    assert [ErrorRecord(**row) for row in rows] == [failures[2], failures[1], failures[0]]
     summary = Summary(videos=3, done=1)
-    write_summary(store, summary, faults)
-    made = json.loads((tmp_path / "summary.json").read_text())
-    assert (made["failed"], made["errors"]) == (2, {"no-dancer": 1, "worker-lost": 1, "x": 1})
+    write_summary(store, summary, failures)
+    written = json.loads((tmp_path / "summary.json").read_text())
+    assert (written["failed"], written["errors"]) == (2, {"no-dancer": 1, "worker-lost": 1, "x": 1})
 
 
-def test_poses_of_a_former_content_go(tmp_path: Path) -> None:
+def test_poses_of_former_content_are_removed(tmp_path: Path) -> None:
     store = open_storage(str(tmp_path))
     for name in "abc":
         store.write(f"poses/{name}.parquet", b"")
     slugs = {"a": "video-unreadable", "b": "worker-lost", "c": "no-dancer"}
-    # c's poses are good: that it cannot be normalised is another matter.
-    remove_stale(store, ["a", "b"], [Fault(n, "u", s, "m") for n, s in slugs.items()])
+    # c's poses stay: it is not among the videos that were processed, and failed only in normalisation.
+    remove_stale(store, ["a", "b"], [ErrorRecord(n, "u", s, "m") for n, s in slugs.items()])
     assert [e.name for e in store.list("poses/")] == ["poses/b.parquet", "poses/c.parquet"]

@@ -1,4 +1,4 @@
-"""Ray Train's way into a store."""
+"""The pyarrow file system that Ray Train uses reaches the same files as Storage."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from pyarrow.fs import FileSystem
 
 from cluster.storage.arrow import arrow_filesystem
-from cluster.storage.base import open_storage
+from cluster.storage.open import open_storage
 from tests.support.s3 import S3Server
 
 
@@ -21,7 +21,7 @@ def test_a_folder_and_a_bucket(s3_uri: str, tmp_path: Path) -> None:
         assert open_storage(uri).read("step_000001/state") == b"weights"
 
 
-def test_a_checkpoint_outlives_an_outage(s3_uri: str, s3_server: S3Server) -> None:
+def test_writes_survive_an_outage(s3_uri: str, s3_server: S3Server) -> None:
     path, files = arrow_filesystem(s3_uri)
     s3_server.stop()
     with ThreadPoolExecutor(1) as pool:

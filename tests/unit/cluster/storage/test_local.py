@@ -1,4 +1,4 @@
-"""What a folder has to itself: hidden and linked files, paths, a full disk."""
+"""LocalStorage: hidden and linked files, paths, a full disk."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.storage.base import StorageUnavailable, open_storage, split_uri
+from cluster.storage.base import StorageUnavailable
+from cluster.storage.open import open_storage
 
 MB = 1 << 20
 
@@ -21,21 +22,11 @@ def test_partial_files_are_not_listed(tmp_path: Path) -> None:
     assert [e.name for e in store.list()] == [".hidden", "x"]
 
 
-def test_list_keeps_out_of_linked_folders(tmp_path: Path) -> None:
+def test_list_does_not_follow_linked_folders(tmp_path: Path) -> None:
     store = open_storage(str(tmp_path))
     store.write("x", b"")
     (tmp_path / "loop").symlink_to(tmp_path)
     assert [e.name for e in store.list()] == ["x"]
-
-
-def test_file_uris(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "50% #1" / "a b.mp4"
-    open_storage(path.parent.as_uri()).write("a b.mp4", b"1")
-    assert path.read_bytes() == b"1"
-    assert split_uri(path.as_uri()) == split_uri(str(path)) == (str(path.parent), "a b.mp4")
-    monkeypatch.chdir(path.parent)
-    assert split_uri("a b.mp4") == (str(path.parent), "a b.mp4")
-    assert open_storage(".").read("a b.mp4") == b"1"
 
 
 def test_file_in_the_way(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Reports against a real server that dies, hangs and comes back: all arrive, once."""
+"""Reports to a real server that dies, hangs and comes back: all arrive exactly once."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from mlflow.entities import Run
 
 from cluster.tracking.mlflow_client import TrackingRefused, client_at
 from cluster.tracking.registry import fetch_dancer, find_dancer
-from cluster.tracking.tracker import open_tracking
+from cluster.tracking.tracker import open_tracker
 from dancedist.bundle.bundle import load_bundle
-from dancedist.recipe import Recipe
+from dancedist.recipe.schema import Recipe
 from tests.support.mlflow_server import MlflowServer
 from tests.unit.dancedist.bundle.test_bundle import make_bundle
 
@@ -33,7 +33,7 @@ def server(mlflow_server: MlflowServer, monkeypatch: pytest.MonkeyPatch) -> Mlfl
     """An experiment of its own in the one server."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server.uri)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", uuid4().hex)
-    monkeypatch.setattr("cluster.tracking.publisher.ASK_AGAIN_S", 0.5)
+    monkeypatch.setattr("cluster.tracking.publisher.RECONNECT_EVERY_S", 0.5)
     return mlflow_server
 
 
@@ -48,7 +48,7 @@ def runs_of(server: MlflowServer) -> dict[str, Run]:
     experiment = client.get_experiment_by_name(os.environ["MLFLOW_EXPERIMENT_NAME"])
     runs = client.search_runs([experiment.experiment_id])
     found = {run.info.run_name: run for run in runs}
-    assert len(found) == len(runs), "a run is there twice"
+    assert len(found) == len(runs), "a run exists twice"
     return found
 
 
@@ -56,13 +56,13 @@ def history(client: MlflowClient, run: Run, key: str) -> list[tuple[int, float]]
     return [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, key)]
 
 
-def test_a_killed_server_misses_nothing(
+def test_a_killed_server_receives_everything_later(
     server: MlflowServer, bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "dancedist")
     name, picture = f"ann-{uuid4().hex[:8]}", tmp_path / "sample.png"
     picture.write_bytes(b"png")
-    tracking = open_tracking(str(tmp_path / "store"), nodes=3)
+    tracking = open_tracker(str(tmp_path / "store"), nodes=3)
     fleet = tracking.begin_fleet("fleet", "fleet", {"targets": 1})
     run = fleet.begin_target(name, "k", {"training": {"epochs": 5}}, {"fingerprint": "f"})
     for step in range(40):
@@ -73,11 +73,11 @@ def test_a_killed_server_misses_nothing(
         started = time.monotonic()
         run.metrics([{"step": step, "loss": step / 2}])
         slowest_s = max(slowest_s, time.monotonic() - started)
-    run.picture(picture, "samples/40.png")
+    run.artifact(picture, "samples/40.png")
     run.dataset("v.mp4", "ab" * 32, "poses")
     started = time.monotonic()
     assert run.register(bundle, "fp", {"body_lpips": 0.03}, CONSENT) is None
-    told_away_s = time.monotonic() - started
+    unanswered_s = time.monotonic() - started
     run.finish("FINISHED")
     fleet.finish("FINISHED")
     time.sleep(2)
@@ -85,7 +85,7 @@ def test_a_killed_server_misses_nothing(
     assert tracking.close(60) == 0
 
     assert slowest_s < 0.5
-    assert told_away_s < 10
+    assert unanswered_s < 10
     assert run.version == 1
     runs, client = runs_of(server), client_at(server.uri)
     assert set(runs) == {"fleet", name}
@@ -97,34 +97,34 @@ def test_a_killed_server_misses_nothing(
     assert [d.dataset.name for d in child.inputs.dataset_inputs] == ["v.mp4"]
     version = find_dancer(f"models:/dancer-{name}@champion", server.uri)
     assert version.tags["consent.reference"] == "letter 7"
-    got = fetch_dancer(f"models:/dancer-{name}@candidate", tmp_path / "got", str(tmp_path))
-    assert load_bundle(got).dancer == load_bundle(bundle).dancer
+    fetched = fetch_dancer(f"models:/dancer-{name}@candidate", tmp_path / "got", str(tmp_path))
+    assert load_bundle(fetched).dancer == load_bundle(bundle).dancer
     warnings = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
     assert len(warnings) == 1, warnings
-    assert "kept" in warnings[0]
+    assert "stored" in warnings[0]
 
 
-def test_a_server_that_hangs_holds_nobody_up(
+def test_a_hanging_server_does_not_block_reports(
     server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
-    tracking = open_tracking(str(tmp_path))
+    tracking = open_tracker(str(tmp_path))
     fleet = tracking.begin_fleet("fleet", "fleet", {})
     fleet.metrics([{"step": 0, "loss": 0.0}])
-    assert tracking.sender.wait_until(lambda: not len(tracking.spool), 30)
+    assert tracking.publisher.wait_until(lambda: not len(tracking.outbox), 30)
     server.pause()
     try:
         started = time.monotonic()
-        # A run is what a server that goes on later could make twice.
+        # A server that continues later could create a run twice.
         run = fleet.begin_target("ann", "k", {})
         run.metrics([{"step": 1, "loss": 1.0}])
         assert time.monotonic() - started < 1
         time.sleep(6)
-        assert tracking.sender.fault is not None
+        assert tracking.publisher.failure is not None
     finally:
         server.resume()
     assert tracking.close(60) == 0
-    again = open_tracking(str(tmp_path))
+    again = open_tracker(str(tmp_path))
     again.begin_fleet("fleet", "fleet", {}).begin_target("ann", "k", {}).metrics([{"step": 2, "loss": 2.0}])
     assert again.close(60) == 0
     runs = runs_of(server)
@@ -134,16 +134,16 @@ def test_a_server_that_hangs_holds_nobody_up(
 def test_close_is_bounded_and_the_next_process_sends_the_rest(server: MlflowServer, tmp_path: Path) -> None:
     server.kill()
     try:
-        tracking = open_tracking(str(tmp_path))
+        tracking = open_tracker(str(tmp_path))
         run = tracking.begin_fleet("fleet", "fleet", {"n": 1}).begin_target("ann", "k", {"a": 1})
         run.metrics([{"step": s, "loss": 1.0} for s in range(5)])
         started = time.monotonic()
-        left = tracking.close(2)
+        remaining = tracking.close(2)
         assert time.monotonic() - started < 5
-        assert left == 5  # two runs, their two files, one report of metrics
+        assert remaining == 5  # two runs, their two files, one report of metrics
     finally:
         server.start()
-    assert open_tracking(str(tmp_path)).close(60) == 0
+    assert open_tracker(str(tmp_path)).close(60) == 0
     runs = runs_of(server)
     assert set(runs) == {"fleet", "ann"}
     assert len(history(client_at(server.uri), runs["ann"], "loss")) == 5
@@ -151,8 +151,8 @@ def test_close_is_bounded_and_the_next_process_sends_the_rest(server: MlflowServ
 
 DRIVER = """
 import sys
-from cluster.tracking.tracker import open_tracking
-tracking = open_tracking(sys.argv[1])
+from cluster.tracking.tracker import open_tracker
+tracking = open_tracker(sys.argv[1])
 run = tracking.begin_fleet("fleet", "fleet", {}).begin_target("ann", "k", {"a": 1})
 for step in range(int(sys.argv[2]), 100000):
     run.metrics([{"step": step, "loss": step}])
@@ -161,24 +161,24 @@ for step in range(int(sys.argv[2]), 100000):
 
 
 def test_a_killed_driver_loses_nothing_and_repeats_nothing(server: MlflowServer, tmp_path: Path) -> None:
-    told = -1
+    printed = -1
     for kill_after in (50, 400, 150):
-        # As a resumed training does, it tells its last steps again.
-        command = [sys.executable, "-c", DRIVER, str(tmp_path), str(max(0, told - 20))]
+        # Like a resumed training, it repeats its last steps.
+        command = [sys.executable, "-c", DRIVER, str(tmp_path), str(max(0, printed - 20))]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             for count, line in enumerate(process.stdout):
-                told = int(line)
+                printed = int(line)
                 if count == kill_after:
                     process.send_signal(signal.SIGKILL)
-    assert open_tracking(str(tmp_path)).close(60) == 0
+    assert open_tracker(str(tmp_path)).close(60) == 0
     runs = runs_of(server)
     assert set(runs) == {"fleet", "ann"}
     steps = [step for step, _ in history(client_at(server.uri), runs["ann"], "loss")]
     assert len(steps) == len(set(steps))
-    # The one that was being written when it was killed may be there too.
-    assert sorted(steps)[: told + 1] == list(range(told + 1))
-    assert len(steps) <= told + 2
+    # The step that was being written when it was killed may exist too.
+    assert sorted(steps)[: printed + 1] == list(range(printed + 1))
+    assert len(steps) <= printed + 2
 
 
 @pytest.fixture(scope="module")
@@ -193,4 +193,4 @@ def test_artifacts_on_one_nodes_disk_are_refused(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", local_artifacts.uri)
     with pytest.raises(TrackingRefused, match="--artifacts-destination"):
-        open_tracking(str(tmp_path), nodes=2)
+        open_tracker(str(tmp_path), nodes=2)

@@ -1,4 +1,4 @@
-"""A film of a few seconds to train on with Ray Train, and somebody who listens."""
+"""A video of a few seconds to train on with Ray Train, and an actor that records progress events."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 import ray
 
-from cluster.training.placement import Need
-from cluster.training.target import News, TargetJob
+from cluster.training.placement import ResourceRequest
+from cluster.training.target import ProgressEvent, TargetJob
 from dancedist.pose.sequence import write_poses
-from dancedist.recipe import Recipe
+from dancedist.recipe.schema import Recipe
 from dancedist.synthetic import TARGET_TEST
 from dancedist.video.encode import write_film
 from tests.unit.conftest import toy_recipe
@@ -23,36 +23,36 @@ def dance(folder: Path) -> Path:
     """`film.mp4` of 3 s and the true poses, `film.parquet`."""
     scene = replace(TARGET_TEST, dances=TARGET_TEST.dances[:1], seconds_each=3.0, size=(96, 128))
     folder.mkdir(parents=True, exist_ok=True)
-    write_film(folder / "film.mp4", scene.frames(), scene.fps, crf=12, speed="ultrafast")
+    write_film(folder / "film.mp4", scene.frames(), scene.fps, crf=12, x264_preset="ultrafast")
     write_poses(scene.poses(), folder / "film.parquet")
     return folder / "film.mp4"
 
 
 def small(*later: str, zero_stage: int = 1, elastic: bool = False, **training: Any) -> Recipe:
-    """The toy recipe for a batch of two workers, or one."""
+    """The toy recipe with a batch for one or two workers; `later`: further training stages."""
     recipe = toy_recipe(*later, **{"batch_pairs": 4, "max_steps": 20, **training})
-    shared = recipe.distributed.model_copy(update={"zero_stage": zero_stage, "elastic": elastic})
-    return recipe.model_copy(update={"distributed": shared})
+    distributed = recipe.distributed.model_copy(update={"zero_stage": zero_stage, "elastic": elastic})
+    return recipe.model_copy(update={"distributed": distributed})
 
 
 def job(film: Path | str, storage: Path | str, recipe: Recipe, workers: int = 1) -> TargetJob:
-    """To train the film's dancer."""
+    """Job to train the film's dancer."""
     poses = str(film).replace(".mp4", ".parquet")
-    return TargetJob("rosa", (str(film),), recipe, Need(workers, 1.0), str(storage), (poses,))
+    return TargetJob("rosa", (str(film),), recipe, ResourceRequest(workers, 1.0), str(storage), (poses,))
 
 
 @ray.remote(num_cpus=0)
-class Ear:
-    """Keeps the rows as the fleet's driver would, and counts what is told."""
+class EventRecorder:
+    """Collects events, and their rows without repetitions, as the fleet's driver does."""
 
     def __init__(self) -> None:
         self.rows: list[dict[str, float]] = []
-        self.told: list[News] = []
+        self.events: list[ProgressEvent] = []
 
-    def hear(self, news: News) -> None:
+    def receive(self, event: ProgressEvent) -> None:
         known = self.rows[-1]["step"] if self.rows else -1
-        self.rows += [row for row in news.rows if row["step"] > known]
-        self.told.append(news)
+        self.rows += [row for row in event.rows if row["step"] > known]
+        self.events.append(event)
 
-    def heard(self) -> tuple[list[dict[str, float]], list[News]]:
-        return self.rows, self.told
+    def recorded(self) -> tuple[list[dict[str, float]], list[ProgressEvent]]:
+        return self.rows, self.events

@@ -1,4 +1,4 @@
-"""The ranks of a training, each a process that begins with everything imported: that takes longer than to train."""
+"""Ranks of a training as processes forked with all modules imported: imports take longer than the training."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from dancedist.training.loop import Trainer
 from tests.unit.conftest import SIZE, toy, toy_recipe
 
 
-class Together:
-    """All ranks write into one folder."""
+class SharedCheckpoints:
+    """Checkpoints of which all ranks write into one folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -38,9 +38,9 @@ class Together:
 
 
 def run(folder: Path, world: int, stage: int, steps: int, **training: Any) -> dict[str, Any]:
-    """Losses and digest of the weights, as the first rank tells them; `stage` -1 is plain torch.
+    """Train and return rank 0's losses and the digest of the EMA weights; `stage`: of ZeRO, -1 for plain torch.
 
-    A checkpoint in the folder is taken up; another is left there at the end.
+    Resumes from a checkpoint in the folder and writes one at the end.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -49,7 +49,8 @@ def run(folder: Path, world: int, stage: int, steps: int, **training: Any) -> di
     context = get_context("forkserver")
     context.set_forkserver_preload([__name__])
     ranks = [
-        context.Process(target=_said, args=(rank, world, stage, port, folder, steps, training)) for rank in range(world)
+        context.Process(target=_train_logged, args=(rank, world, stage, port, folder, steps, training))
+        for rank in range(world)
     ]
     try:
         for rank in ranks:
@@ -59,20 +60,22 @@ def run(folder: Path, world: int, stage: int, steps: int, **training: Any) -> di
     finally:
         for rank in ranks:
             rank.kill()
-    told = "".join((folder / f"said-{rank}").read_text()[-2000:] for rank in range(world))
-    assert [rank.exitcode for rank in ranks] == [0] * world, told
+    stderr = "".join((folder / f"stderr-{rank}").read_text()[-2000:] for rank in range(world))
+    assert [rank.exitcode for rank in ranks] == [0] * world, stderr
     return json.loads((folder / "losses.json").read_text())  # type: ignore[no-any-return]
 
 
-def _said(rank: int, world: int, stage: int, port: str, folder: Path, steps: int, training: dict[str, Any]) -> None:
-    """What it says is in a file of its own: that of a rank that aborts, too."""
-    with (folder / f"said-{rank}").open("w") as said:
-        os.dup2(said.fileno(), 2)
+def _train_logged(
+    rank: int, world: int, stage: int, port: str, folder: Path, steps: int, training: dict[str, Any]
+) -> None:
+    """Write stderr to a file, which also shows the message of a rank that aborts."""
+    with (folder / f"stderr-{rank}").open("w") as stderr:
+        os.dup2(stderr.fileno(), 2)
     train(rank, world, stage, port, folder, steps, training)
 
 
 def train(rank: int, world: int, stage: int, port: str, folder: Path, steps: int, training: dict[str, Any]) -> None:
-    """One rank, to the end."""
+    """Run one rank to the end."""
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     torch.set_num_threads(1)
@@ -86,12 +89,12 @@ def train(rank: int, world: int, stage: int, port: str, folder: Path, steps: int
     recipe = toy_recipe(**{"batch_pairs": 4, "max_steps": 20, **training})
     engine = TorchEngine if stage < 0 else deepspeed_engine(stage, recipe.training.batch_pairs // world)
     background = np.full((SIZE[1], SIZE[0], 3), 60, np.uint8)
-    means = {"engine": engine, "ranks": Ranks(rank, world, mean), "checkpoints": Together(folder)}
-    trainer = Trainer(toy(recipe), recipe, folder / f"rank{rank}", "key", background, **means)
+    options = {"engine": engine, "ranks": Ranks(rank, world, mean), "checkpoints": SharedCheckpoints(folder)}
+    trainer = Trainer(toy(recipe), recipe, folder / f"rank{rank}", "key", background, **options)
     losses = [trainer.train_step() for _ in range(steps)]
-    trainer.checkpoints.save(trainer.step, trainer._write, keep=False)
+    trainer.checkpoints.save(trainer.step, trainer._write_checkpoint, keep=False)
     weights = b"".join(t.numpy().tobytes() for t in trainer.state.ema.module.state_dict().values())
     if rank == 0:
-        told = {"losses": losses, "ema": hashlib.sha256(weights).hexdigest()}
-        (folder / "losses.json").write_text(json.dumps(told))
+        result = {"losses": losses, "ema": hashlib.sha256(weights).hexdigest()}
+        (folder / "losses.json").write_text(json.dumps(result))
         torch.save(trainer.state.ema.module.state_dict(), folder / "ema.pt")

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from cluster.training.fleet_file import FleetInvalid, read_fleet
-from cluster.training.placement import Need
-from dancedist.recipe import load_recipe
+from cluster.training.placement import ResourceRequest
+from dancedist.recipe.loading import load_recipe
 
 GOOD = """
 [defaults]
@@ -43,14 +43,14 @@ def fleet(folder: Path, text: str) -> Path:
     return folder / "fleet.toml"
 
 
-def faults(folder: Path, text: str) -> str:
-    with pytest.raises(FleetInvalid) as told:
+def error_message(folder: Path, text: str) -> str:
+    with pytest.raises(FleetInvalid) as error:
         read_fleet(fleet(folder, text))
-    assert str(told.value).startswith(str(folder / "fleet.toml"))
-    return told.value.message
+    assert str(error.value).startswith(str(folder / "fleet.toml"))
+    return error.value.message
 
 
-def test_targets_have_their_own_settings_over_the_defaults(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_targets_settings_override_the_defaults(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = fleet(folder, GOOD)
     monkeypatch.chdir(folder / "films")
     anna, ben = read_fleet(Path("../fleet.toml"))
@@ -60,7 +60,7 @@ def test_targets_have_their_own_settings_over_the_defaults(folder: Path, monkeyp
     assert anna.consent is not None
     assert (anna.consent.who, anna.consent.when) == ("Anna", datetime.date(2026, 1, 31))
     assert ben.consent is None
-    assert (anna.need, ben.need) == (Need(1, 2, 0), Need(1, 2, 0.5))
+    assert (anna.resources, ben.resources) == (ResourceRequest(1, 2, 0), ResourceRequest(1, 2, 0.5))
     quick = load_recipe("quick")
     assert anna.recipe == quick.model_copy(
         update={"training": quick.training.model_copy(update={"seed": 3, "max_steps": 10})}
@@ -68,7 +68,7 @@ def test_targets_have_their_own_settings_over_the_defaults(folder: Path, monkeyp
     assert (ben.recipe.training.max_steps, ben.recipe.training.seed) == (20, 3)
 
 
-def test_everything_wrong_is_told_at_once(folder: Path) -> None:
+def test_all_errors_are_reported_at_once(folder: Path) -> None:
     text = """
 [[target]]
 name = "anna"
@@ -87,16 +87,16 @@ videos = ["films/anna.mp4"]
 workers = 2
 gpus = 0.5
 """
-    told = faults(folder, text)
+    message = error_message(folder, text)
     for part in (
         "anna: 2 targets have this name",
-        f"anna: {folder}/films/nobody.mp4 is not there",
+        f"anna: {folder}/films/nobody.mp4 does not exist",
         "Anna: training.max_stepps",
-        "carl: no such preset (expected quick or fast or paper; got slow)",
-        "carl: ftp://far/away.mp4: no such kind of storage",
-        "dora: a share of a GPU is for 1 worker",
+        "carl: unknown preset (expected quick or fast or paper; got slow)",
+        "carl: ftp://far/away.mp4: is not a storage URI",
+        "dora: a fraction of a GPU needs exactly 1 worker",
     ):
-        assert part in told
+        assert part in message
 
 
 @pytest.mark.parametrize(
@@ -115,10 +115,10 @@ gpus = 0.5
         ("[[target", "cannot be read"),
     ],
 )
-def test_what_is_no_fleet_is_refused(folder: Path, text: str, part: str) -> None:
-    assert part in faults(folder, text)
+def test_an_invalid_fleet_file_is_refused(folder: Path, text: str, part: str) -> None:
+    assert part in error_message(folder, text)
 
 
-def test_no_file_is_told() -> None:
+def test_a_missing_file_is_refused() -> None:
     with pytest.raises(FleetInvalid, match="cannot be read"):
         read_fleet(Path("nowhere.toml"))

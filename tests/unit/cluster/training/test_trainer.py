@@ -1,4 +1,4 @@
-"""Trainings by Ray Train: what two workers learn, what is left of one that is killed, and whose fault is told."""
+"""Trainings by Ray Train: two workers, interrupted trainings, errors of the user."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 import ray
 
-from cluster.storage.base import open_storage
-from cluster.training.target import Failed, News, TargetJob, Trained, done
+from cluster.storage.open import open_storage
+from cluster.training.target import ProgressEvent, TargetJob, TrainingFailure, TrainingResult, find_result
 from cluster.training.trainer import fit_target
 from dancedist.bundle.bundle import load_bundle
 from tests.support.own_ray import own_ray
 from tests.support.s3 import S3Server
-from tests.unit.cluster.training.fits import ROOT, Ear, dance, job, small
+from tests.unit.cluster.training.fits import ROOT, EventRecorder, dance, job, small
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
@@ -28,7 +28,7 @@ LIMIT_S = 240
 
 @pytest.fixture(scope="module")
 def two_cpus(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A Ray with room for two workers; the folder that its node's processes share."""
+    """A Ray with CPUs for two workers; returns the cache folder of its node."""
     cache = tmp_path_factory.mktemp("node")
     env = {"PYTHONPATH": str(ROOT), "DANCEDIST_CACHE": str(cache), **s3_server.environment}
     with pytest.MonkeyPatch.context() as patch:
@@ -43,39 +43,39 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return dance(tmp_path_factory.mktemp("film"))
 
 
-class Fit:
-    """A training under way, and what is told of it."""
+class RunningFit:
+    """A running training and its recorded events."""
 
-    def __init__(self, what: TargetJob) -> None:
-        self.ear = Ear.remote()  # type: ignore[attr-defined]
-        self._answer = ray.remote(num_cpus=0, max_retries=0)(fit_target).remote(what, self.ear)
+    def __init__(self, target_job: TargetJob) -> None:
+        self.recorder = EventRecorder.remote()  # type: ignore[attr-defined]
+        self._result = ray.remote(num_cpus=0, max_retries=0)(fit_target).remote(target_job, self.recorder)
 
-    def until(self, seen: Callable[[News], bool]) -> News:
+    def until(self, matches: Callable[[ProgressEvent], bool]) -> ProgressEvent:
         deadline = time.monotonic() + LIMIT_S
         while time.monotonic() < deadline:
-            if found := [news for news in self.heard()[1] if seen(news)]:
-                return found[0]
+            if events := [event for event in self.recorded()[1] if matches(event)]:
+                return events[0]
             time.sleep(0.1)
-        raise AssertionError("never told")
+        raise AssertionError("no such event in time")
 
-    def heard(self) -> tuple[list[dict[str, float]], list[News]]:
-        return ray.get(self.ear.heard.remote())  # type: ignore[no-any-return]
+    def recorded(self) -> tuple[list[dict[str, float]], list[ProgressEvent]]:
+        return ray.get(self.recorder.recorded.remote())  # type: ignore[no-any-return]
 
-    def call_off(self) -> None:
-        ray.cancel(self._answer)
+    def cancel(self) -> None:
+        ray.cancel(self._result)
         with pytest.raises(ray.exceptions.TaskCancelledError):
-            ray.get(self._answer, timeout=30)
+            ray.get(self._result, timeout=30)
 
-    def wait(self) -> Trained | Failed:
-        return ray.get(self._answer, timeout=LIMIT_S)  # type: ignore[no-any-return]
-
-
-Left = tuple[Trained, list[dict[str, float]], dict[str, str]]
+    def wait(self) -> TrainingResult | TrainingFailure:
+        return ray.get(self._result, timeout=LIMIT_S)  # type: ignore[no-any-return]
 
 
-def left(trained: Trained | Failed) -> Left:
-    """What a training leaves: its log, and the digests of its weights."""
-    assert isinstance(trained, Trained), trained
+Output = tuple[TrainingResult, list[dict[str, float]], dict[str, str]]
+
+
+def output_of(trained: TrainingResult | TrainingFailure) -> Output:
+    """Result of a training, its log, and the SHA-256 of its weights."""
+    assert isinstance(trained, TrainingResult), trained
     place = open_storage(trained.bundle.removesuffix("/dancer"))
     rows = [json.loads(line) for line in place.read("log.jsonl").splitlines()]
     names = [e.name for e in place.list("dancer/") if e.name.endswith(".safetensors")]
@@ -83,77 +83,79 @@ def left(trained: Trained | Failed) -> Left:
 
 
 @pytest.fixture(scope="module")
-def one(two_cpus: Path, film: Path, tmp_path_factory: pytest.TempPathFactory) -> Left:
-    """What one worker leaves, unbroken."""
-    return left(Fit(job(film, tmp_path_factory.mktemp("alone"), small())).wait())
+def single_worker(two_cpus: Path, film: Path, tmp_path_factory: pytest.TempPathFactory) -> Output:
+    """Output of one uninterrupted worker."""
+    return output_of(RunningFit(job(film, tmp_path_factory.mktemp("alone"), small())).wait())
 
 
-def test_two_workers_learn_what_one_does(one: Left, film: Path, two_cpus: Path, tmp_path: Path) -> None:
-    """That they do at every stage of ZeRO is the engine's test."""
-    (alone, rows, _), (two, shared, _) = one, left(Fit(job(film, tmp_path, small(), 2)).wait())
+def test_two_workers_train_like_one(single_worker: Output, film: Path, two_cpus: Path, tmp_path: Path) -> None:
+    """test_deepspeed_engine.py tests this for every ZeRO stage."""
+    (alone, rows, _), (two, two_rows, _) = single_worker, output_of(RunningFit(job(film, tmp_path, small(), 2)).wait())
     assert (alone.world, two.world, alone.steps, two.steps) == (1, 2, 20, 20)
-    assert [row["step"] for row in rows] == [row["step"] for row in shared] == list(range(20))
-    for step, (a, b) in enumerate(zip(rows, shared, strict=True)):
-        # Sums of floats in another order, and a GAN that makes more of it with every step.
+    assert [row["step"] for row in rows] == [row["step"] for row in two_rows] == list(range(20))
+    for step, (a, b) in enumerate(zip(rows, two_rows, strict=True)):
+        # Float sums in another order; the GAN amplifies the difference with every step.
         assert a == pytest.approx(b, rel=1e-6 if step == 0 else 1e-3 if step < 10 else 1e-2), step
 
 
-def test_a_bundle_is_left_and_what_is_done_is_found(film: Path, two_cpus: Path, tmp_path: Path) -> None:
-    what = job(film, tmp_path, small(max_steps=4))
-    fit = Fit(what)
-    trained, rows, weights = left(fit.wait())
+def test_a_finished_training_leaves_a_bundle_and_is_found(film: Path, two_cpus: Path, tmp_path: Path) -> None:
+    target_job = job(film, tmp_path, small(max_steps=4))
+    fit = RunningFit(target_job)
+    trained, rows, weights = output_of(fit.wait())
     assert load_bundle(Path(trained.bundle)).dancer.provenance.steps == trained.steps == 4
     assert weights.keys() == {"dancer/generator.safetensors"}
-    heard, told = fit.heard()
-    assert heard == rows and {**rows[-1], "step": 3} == {"step": 3, **trained.losses}
-    assert {name for news in told for name in news.pictures} >= {"losses.png", "sample_000004.png"}
+    recorded_rows, events = fit.recorded()
+    assert recorded_rows == rows and {**rows[-1], "step": 3} == {"step": 3, **trained.losses}
+    assert {name for event in events for name in event.pictures} >= {"losses.png", "sample_000004.png"}
     assert trained.peak_bytes > 1e8
-    # Neither checkpoints nor pictures outlive it.
+    # Checkpoints and the working folder are removed.
     assert not [e.name for e in open_storage(str(tmp_path)).list() if "checkpoints" in e.name]
     assert not [*(two_cpus / "targets").iterdir()]
-    begun = time.monotonic()
-    assert done(what) == Fit(what).wait() == trained
-    assert time.monotonic() - begun < 20
-    assert done(job(film, tmp_path, small(max_steps=5))) is None
+    started = time.monotonic()
+    assert find_result(target_job) == RunningFit(target_job).wait() == trained
+    assert time.monotonic() - started < 20
+    assert find_result(job(film, tmp_path, small(max_steps=5))) is None
 
 
-def killed(what: TargetJob, step: int) -> tuple[Left, list[dict[str, float]]]:
-    """SIGKILL of the second of two workers, at this step or the next that is told; what is left, and what was heard."""
-    fit = Fit(what)
-    now = fit.until(lambda news: news.step >= step)
+def train_with_kill(target_job: TargetJob, step: int) -> tuple[Output, list[dict[str, float]]]:
+    """Train; kill the second of two workers once an event reports `step`. Returns the output and the recorded rows."""
+    fit = RunningFit(target_job)
+    now = fit.until(lambda event: event.step >= step)
     os.kill(now.ranks[1][1], signal.SIGKILL)
-    end = left(fit.wait())
-    heard, told = fit.heard()
-    assert {pid for news in told for _, pid in news.ranks} > {pid for _, pid in now.ranks}, "it went on as it was"
-    return end, heard
+    end = output_of(fit.wait())
+    recorded_rows, events = fit.recorded()
+    assert {pid for event in events for _, pid in event.ranks} > {pid for _, pid in now.ranks}, "no worker was replaced"
+    return end, recorded_rows
 
 
-def test_one_that_is_called_off_is_taken_up(one: Left, film: Path, tmp_path: Path, two_cpus: Path) -> None:
-    what = job(film, tmp_path, small())
-    fit = Fit(what)
-    (_, pid), *_ = fit.until(lambda news: news.step >= 4).ranks
-    fit.call_off()
+def test_a_cancelled_training_resumes(single_worker: Output, film: Path, tmp_path: Path, two_cpus: Path) -> None:
+    target_job = job(film, tmp_path, small())
+    fit = RunningFit(target_job)
+    (_, pid), *_ = fit.until(lambda event: event.step >= 4).ranks
+    fit.cancel()
     deadline = time.monotonic() + 30
     while Path(f"/proc/{pid}").exists() and "State:\tZ" not in Path(f"/proc/{pid}/status").read_text():
-        assert time.monotonic() < deadline, "its worker goes on"
+        assert time.monotonic() < deadline, "its worker still runs"
         time.sleep(0.1)
-    again = Fit(what)
-    assert left(again.wait())[1:] == one[1:]
-    assert again.heard()[1][0].step >= 3
+    again = RunningFit(target_job)
+    assert output_of(again.wait())[1:] == single_worker[1:]
+    assert again.recorded()[1][0].step >= 3
 
 
-def test_all_stages_are_taken_up_from_a_bucket(film: Path, two_cpus: Path, s3_server: S3Server, tmp_path: Path) -> None:
+def test_all_stages_resume_from_a_bucket(film: Path, two_cpus: Path, s3_server: S3Server, tmp_path: Path) -> None:
     bucket = open_storage(s3_server.uri("trainings"))
     for file in (film, film.with_suffix(".parquet")):
         bucket.upload(file, file.name)
     recipe = small("local", "face", zero_stage=2, max_steps=6)
-    (broken, rows, weights), heard = killed(job(f"{bucket.uri}/film.mp4", f"{bucket.uri}/fleet", recipe, 2), 8)
-    assert broken.world == 2 and rows == heard
+    (resumed, rows, weights), recorded_rows = train_with_kill(
+        job(f"{bucket.uri}/film.mp4", f"{bucket.uri}/fleet", recipe, 2), 8
+    )
+    assert resumed.world == 2 and rows == recorded_rows
     assert weights.keys() == {"dancer/face.safetensors", "dancer/generator.safetensors"}
     assert [row["step"] for row in rows] == list(range(16))
-    assert broken.bundle.startswith("s3://")
-    unbroken = left(Fit(job(film, tmp_path, recipe, 2)).wait())
-    assert (rows, weights) == unbroken[1:]
+    assert resumed.bundle.startswith("s3://")
+    uninterrupted = output_of(RunningFit(job(film, tmp_path, recipe, 2)).wait())
+    assert (rows, weights) == uninterrupted[1:]
 
 
 def broken_film(folder: Path, film: Path) -> TargetJob:
@@ -162,7 +164,7 @@ def broken_film(folder: Path, film: Path) -> TargetJob:
     return job(folder / "film.mp4", folder / "out", small(max_steps=4), 2)
 
 
-FAULTS: dict[str, tuple[Callable[[Path, Path], TargetJob], str, str]] = {
+USER_ERRORS: dict[str, tuple[Callable[[Path, Path], TargetJob], str, str]] = {
     "no film": (broken_film, "video-unreadable", "film.mp4"),
     "diverged": (
         lambda folder, film: job(film, folder, small(max_steps=4, learning_rate=1e30), 2),
@@ -170,7 +172,7 @@ FAULTS: dict[str, tuple[Callable[[Path, Path], TargetJob], str, str]] = {
         "not finite",
     ),
     "missing": (lambda folder, film: job(folder / "gone.mp4", folder, small()), "storage-missing", "gone.mp4"),
-    "no room for halves": (
+    "indivisible batch": (
         lambda folder, film: job(film, folder, small(batch_pairs=3), 2),
         "recipe-invalid",
         "batch_pairs",
@@ -178,13 +180,13 @@ FAULTS: dict[str, tuple[Callable[[Path, Path], TargetJob], str, str]] = {
 }
 
 
-@pytest.mark.parametrize("what", FAULTS)
-def test_what_is_the_users_is_told_once(film: Path, two_cpus: Path, tmp_path: Path, what: str) -> None:
-    make, slug, words = FAULTS[what]
-    begun = time.monotonic()
-    failed = Fit(make(tmp_path, film)).wait()
-    assert isinstance(failed, Failed), failed
-    assert (failed.fault.slug, failed.fault.name, failed.cause) == (slug, "rosa", "failed")
-    assert words in failed.fault.message and "Traceback" not in failed.fault.message
-    # Ray Train did not try it again and again.
-    assert time.monotonic() - begun < 100
+@pytest.mark.parametrize("what", USER_ERRORS)
+def test_a_users_error_fails_without_retries(film: Path, two_cpus: Path, tmp_path: Path, what: str) -> None:
+    make, slug, words = USER_ERRORS[what]
+    started = time.monotonic()
+    failed = RunningFit(make(tmp_path, film)).wait()
+    assert isinstance(failed, TrainingFailure), failed
+    assert (failed.error.slug, failed.error.name, failed.cause) == (slug, "rosa", "failed")
+    assert words in failed.error.message and "Traceback" not in failed.error.message
+    # Ray Train did not retry it.
+    assert time.monotonic() - started < 100

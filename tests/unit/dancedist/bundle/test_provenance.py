@@ -14,19 +14,19 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from dancedist.bundle.provenance import SigningFailed, SigningKey, film_metadata, sign_film
-from dancedist.recipe import Recipe, VideoRecipe
+from dancedist.recipe.schema import Recipe, VideoRecipe
 from dancedist.render.label import put_label
 from dancedist.video.encode import write_film
 from dancedist.video.probe import probe
 from tests.unit.dancedist.bundle.test_bundle import make_bundle
 
-Made = tuple[x509.Certificate, PrivateKey]
+Issued = tuple[x509.Certificate, PrivateKey]
 c2pa = pytest.importorskip("c2pa", reason="needs c2pa-python")
 
 
 @pytest.fixture
 def key(tmp_path: Path) -> SigningKey:
-    """A leaf for signing, and an authority that vouches for it: C2PA takes none that vouch for themselves."""
+    """A leaf certificate for signing and its authority: C2PA does not accept self-signed certificates."""
     authority, authority_key = certificate("authority")
     leaf, leaf_key = certificate("leaf", (authority, authority_key))
     pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
@@ -35,30 +35,30 @@ def key(tmp_path: Path) -> SigningKey:
     return SigningKey(tmp_path / "chain.pem", tmp_path / "key.pem")
 
 
-def test_a_signed_film_says_that_it_is_synthetic(tmp_path: Path, tiny_recipe: Recipe, key: SigningKey) -> None:
+def test_a_signed_video_is_declared_synthetic(tmp_path: Path, tiny_recipe: Recipe, key: SigningKey) -> None:
     dancer = make_bundle(tmp_path / "ann", tiny_recipe)
     frames = np.zeros((9, 48, 64, 3), np.uint8)
     path = tmp_path / "film.mp4"
-    write_film(path, frames, Fraction(25), crf=20, speed="ultrafast", metadata=film_metadata(dancer))
+    write_film(path, frames, Fraction(25), crf=20, x264_preset="ultrafast", metadata=film_metadata(dancer))
     sign_film(path, dancer, key)
     assert probe(path, VideoRecipe()).frames == 9
     with c2pa.Reader(str(path)) as reader:
         assert reader.get_validation_state() == "Valid"
-        told = json.loads(reader.json())
-    manifest = told["manifests"][told["active_manifest"]]
+        store = json.loads(reader.json())
+    manifest = store["manifests"][store["active_manifest"]]
     actions = [a for a in manifest["assertions"] if a["label"].startswith("c2pa.actions")]
     assert actions[0]["data"]["actions"][0]["digitalSourceType"].endswith("trainedAlgorithmicMedia")
-    whole = path.read_bytes()
-    at = whole.index(b"mdat") + 40
-    (tmp_path / "altered.mp4").write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    signed = path.read_bytes()
+    at = signed.index(b"mdat") + 40
+    (tmp_path / "altered.mp4").write_bytes(signed[:at] + bytes([signed[at] ^ 1]) + signed[at + 1 :])
     with c2pa.Reader(str(tmp_path / "altered.mp4")) as reader:
         assert reader.get_validation_state() == "Invalid"
 
 
-def test_a_key_that_is_none_leaves_the_film(tmp_path: Path, tiny_recipe: Recipe, key: SigningKey) -> None:
+def test_an_invalid_key_leaves_the_video_unchanged(tmp_path: Path, tiny_recipe: Recipe, key: SigningKey) -> None:
     dancer = make_bundle(tmp_path / "ann", tiny_recipe)
     path = tmp_path / "film.mp4"
-    write_film(path, np.zeros((2, 48, 64, 3), np.uint8), Fraction(25), crf=20, speed="ultrafast")
+    write_film(path, np.zeros((2, 48, 64, 3), np.uint8), Fraction(25), crf=20, x264_preset="ultrafast")
     before = path.read_bytes()
     key.key.write_text("nothing")
     for bad in (key, SigningKey(tmp_path / "no", tmp_path / "no")):
@@ -69,7 +69,7 @@ def test_a_key_that_is_none_leaves_the_film(tmp_path: Path, tiny_recipe: Recipe,
 
 
 @pytest.mark.parametrize("size", [(1080, 1920), (64, 48), (12, 9)])
-def test_the_label_is_seen(size: tuple[int, int]) -> None:
+def test_the_label_is_visible(size: tuple[int, int]) -> None:
     frame = np.full((*size, 3), 200, np.uint8)
     put_label(frame)
     changed = (frame != 200).any(axis=-1)
@@ -79,9 +79,7 @@ def test_the_label_is_seen(size: tuple[int, int]) -> None:
         assert frame.max() == 255 and rows.min() > 0.9 * size[0] and columns.max() < 0.5 * size[1]
 
 
-def certificate(
-    name: str, issuer: tuple[x509.Certificate, PrivateKey] | None = None
-) -> tuple[x509.Certificate, PrivateKey]:
+def certificate(name: str, issuer: Issued | None = None) -> Issued:
     key, now = ec.generate_private_key(ec.SECP256R1()), dt.datetime.now(dt.UTC)
     attributes = [(NameOID.COMMON_NAME, name), (NameOID.ORGANIZATION_NAME, "test")]
     subject = x509.Name([x509.NameAttribute(*attribute) for attribute in attributes])
@@ -97,7 +95,7 @@ def certificate(
         ),
         False,
     )
-    made = (
+    builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer[0].subject if issuer else subject)
@@ -110,5 +108,5 @@ def certificate(
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), False)
     )
     if not authority:
-        made = made.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION]), False)
-    return made.sign(signer, hashes.SHA256()), key
+        builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION]), False)
+    return builder.sign(signer, hashes.SHA256()), key

@@ -12,17 +12,17 @@ from dancedist.data.suitability import (
     TargetReport,
     assess,
     pose_coverage,
-    require_fit,
+    require_suitable,
     sample_frames,
 )
 from dancedist.errors import FootageUnfit, Notice
 from dancedist.pose.sequence import PoseSequence
 from dancedist.pose.topology import HALPE26
-from dancedist.recipe import DataRecipe, VideoRecipe
+from dancedist.recipe.schema import DataRecipe, VideoRecipe
 from dancedist.video.probe import probe
 
 SIZE = (640, 480)
-# A person who faces the camera, in heights of the person, ankles at (0, 0).
+# A person facing the camera, in units of the person's height, ankles at (0, 0).
 STANDING = {
     "nose": (0, -0.9), "left_eye": (0.02, -0.92), "right_eye": (-0.02, -0.92), "left_ear": (0.045, -0.91),
     "right_ear": (-0.045, -0.91), "head_top": (0, -1), "left_shoulder": (0.1, -0.78), "right_shoulder": (-0.1, -0.78),
@@ -31,21 +31,21 @@ STANDING = {
 
 
 def dance(seconds=40.0, height_px=350.0, arms=True) -> PoseSequence:
-    """Someone whose arms and knees go all the way round, in front of the camera."""
+    """A person in front of the camera whose arms and knees go through all directions."""
     frames = round(25 * seconds)
     points = np.full((frames, 26, 2), np.nan)
-    for name, at in STANDING.items():
-        points[:, HALPE26.index[name]] = at
+    for name, point in STANDING.items():
+        points[:, HALPE26.index[name]] = point
     for i, side in enumerate(("left", "right")):
         for limb, (root, joint, end, length) in enumerate(
             (("shoulder", "elbow", "wrist", 0.15), ("hip", "knee", None, 0.25))
         ):
-            turn = np.arange(frames) * 0.11 * (1 + i + limb) if arms else np.full(frames, 1.5)
-            way = length * np.stack([np.cos(turn), np.sin(turn)], axis=1)
+            angle = np.arange(frames) * 0.11 * (1 + i + limb) if arms else np.full(frames, 1.5)
+            limb_vector = length * np.stack([np.cos(angle), np.sin(angle)], axis=1)
             start = points[:, HALPE26.index[f"{side}_{root}"]]
-            points[:, HALPE26.index[f"{side}_{joint}"]] = start + way
+            points[:, HALPE26.index[f"{side}_{joint}"]] = start + limb_vector
             if end:
-                points[:, HALPE26.index[f"{side}_{end}"]] = start + 2 * way
+                points[:, HALPE26.index[f"{side}_{end}"]] = start + 2 * limb_vector
     xy = (points * height_px + np.array([320, 440])).astype(np.float32)
     return PoseSequence(xy, np.isfinite(xy).all(axis=2).astype(np.float32), HALPE26, Fraction(25), SIZE)
 
@@ -55,35 +55,35 @@ def report(poses: PoseSequence, frames=(), recipe=None, notices=()) -> TargetRep
     return assess(video, poses, frames, recipe)
 
 
-def verdicts(told: TargetReport) -> dict[str, str]:
-    return {f.slug: f.verdict for f in told.findings if f.verdict != "ok"}
+def verdicts(result: TargetReport) -> dict[str, str]:
+    return {f.slug: f.verdict for f in result.findings if f.verdict != "ok"}
 
 
-def test_good_footage_has_nothing_against_it():
-    told = report(dance())
-    assert verdicts(told) == {} and told.verdict == "ok"
-    assert {f.slug for f in told.findings} == {
+def test_good_footage_has_no_warnings():
+    result = report(dance())
+    assert verdicts(result) == {} and result.verdict == "ok"
+    assert {f.slug for f in result.findings} == {
         "frames-with-pose", "present", "duration", "dancer-size", "feet-seen", "face-seen", "pose-coverage", "camera",
     }  # fmt: skip
-    require_fit(told)
+    require_suitable(result)
 
 
 def test_too_few_frames_are_refused():
-    told = report(dance(seconds=1))
-    assert verdicts(told)["frames-with-pose"] == "refuse" and told.verdict == "refuse"
-    with pytest.raises(FootageUnfit, match=r"film.mp4: .*25 frames hold a pose, at least 48"):
-        require_fit(told)
-    require_fit(report(dance(seconds=1), recipe=DataRecipe(min_train_frames=20)))
+    result = report(dance(seconds=1))
+    assert verdicts(result)["frames-with-pose"] == "refuse" and result.verdict == "refuse"
+    with pytest.raises(FootageUnfit, match=r"film.mp4: .*25 frames hold a pose; at least 48"):
+        require_suitable(result)
+    require_suitable(report(dance(seconds=1), recipe=DataRecipe(min_train_frames=20)))
 
 
 @pytest.mark.parametrize("poses", [dance(seconds=0), dance()])
-def test_nobody_is_refused(poses):
+def test_footage_without_a_dancer_is_refused(poses):
     poses.score[:], poses.xy[:] = 0, np.nan
     with pytest.raises(FootageUnfit, match="0%"):
-        require_fit(report(poses))
+        require_suitable(report(poses))
 
 
-def test_a_dancer_who_is_there_now_and_then():
+def test_a_dancer_who_is_often_absent():
     poses = dance()
     poses.score[: int(0.3 * len(poses))] = 0
     assert verdicts(report(poses)) == {"present": "warn"}
@@ -91,7 +91,7 @@ def test_a_dancer_who_is_there_now_and_then():
     assert verdicts(report(poses))["present"] == "refuse"
 
 
-def test_what_is_worth_a_warning_is_not_refused():
+def test_warnings_are_not_refusals():
     assert verdicts(report(dance(height_px=120))) == {"dancer-size": "warn"}
     assert verdicts(report(dance(seconds=10))) == {"duration": "warn"}
     assert verdicts(report(dance(arms=False))) == {"pose-coverage": "warn"}
@@ -101,16 +101,16 @@ def test_what_is_worth_a_warning_is_not_refused():
     cut = dance()
     cut.xy[:, [HALPE26.index["left_ankle"], HALPE26.index["right_ankle"]], 1] = 481
     assert verdicts(report(cut)) == {"feet-seen": "warn"}
-    for told in (report(behind), report(cut)):
-        assert told.verdict == "warn"
-        require_fit(told)
+    for result in (report(behind), report(cut)):
+        assert result.verdict == "warn"
+        require_suitable(result)
 
 
 def test_notices_of_poses_and_video_are_warnings():
-    told = report(dance(), notices=(Notice("several-people", "two of them", 7),) * 2)
-    assert verdicts(told) == {"several-people": "warn"}
-    assert [f.slug for f in told.findings].count("several-people") == 1
-    assert "frame 7: two of them" in told.findings[-1].message
+    result = report(dance(), notices=(Notice("several-people", "two of them", 7),) * 2)
+    assert verdicts(result) == {"several-people": "warn"}
+    assert [f.slug for f in result.findings].count("several-people") == 1
+    assert "frame 7: two of them" in result.findings[-1].message
 
 
 def test_a_moving_camera_is_a_warning():
@@ -124,13 +124,13 @@ def test_a_moving_camera_is_a_warning():
     assert camera.value == pytest.approx(17 / 640, abs=2 / 640)
 
 
-def test_coverage_counts_the_directions_that_were_danced():
-    whirl, still = dance(), dance(arms=False)
-    # Arms and thighs go all round: 6 of 8 limbs; the knees hang from the ankles, whichever way they point.
-    assert pose_coverage(whirl) > 6 / 8
-    assert pose_coverage(still) == pytest.approx(8 / 96)
-    assert pose_coverage(still) < MIN_POSE_COVERAGE
-    assert pose_coverage(still.slice(0, 2)) == 0, "a bin is covered by three frames"
+def test_coverage_counts_the_limb_directions_that_occur():
+    dancing, standing = dance(), dance(arms=False)
+    # Arms and thighs go through all directions: 6 of 8 limbs. Shins do not: the ankles stay in place.
+    assert pose_coverage(dancing) > 6 / 8
+    assert pose_coverage(standing) == pytest.approx(8 / 96)
+    assert pose_coverage(standing) < MIN_POSE_COVERAGE
+    assert pose_coverage(standing.slice(0, 2)) == 0, "a bin needs three frames"
 
 
 @pytest.mark.footage

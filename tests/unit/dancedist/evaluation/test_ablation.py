@@ -10,7 +10,7 @@ from dancedist.evaluation.report import Measure, Report
 
 
 def report(**values: float) -> Report:
-    """Of a dancer with these means, beside a nearest frame where all is 1."""
+    """A report of a dancer with these means (0.5 by default), and of a nearest frame where every mean is 1."""
     dancer = {key: Measure(values.get(key, 0.5), 10) for key in KEYS}
     return Report(10, {"dancer": dancer, "nearest": {key: Measure(1.0, 10) for key in KEYS}})
 
@@ -25,7 +25,7 @@ def values() -> dict:
     return values_of(reports, "dancer", "nearest")
 
 
-def test_gains_are_against_the_row_above_and_know_which_way_is_better(values: dict) -> None:
+def test_gains_are_against_the_row_above_and_positive_if_better(values: dict) -> None:
     assert gains(values, "tof_px")["+ smooth"] == pytest.approx({0: 0.1, 1: -0.1, 2: 0.2})
     assert seeds_better(gains(values, "tof_px")["+ smooth"]) == [0, 2]
     assert gains(values, "face_lpips")["+ face"] == pytest.approx({0: 0.1, 1: 0.0, 2: 0.0})
@@ -33,16 +33,16 @@ def test_gains_are_against_the_row_above_and_know_which_way_is_better(values: di
     assert set(gains(values, "tof_px")) == {"+ smooth", "+ face"}
 
 
-def test_the_tables_have_every_row_and_every_seeds_sign(values: dict) -> None:
-    told = to_markdown(values, "about it")
-    assert told.startswith("about it\n")
-    assert told.count("\n| nearest |") == 5
-    assert "| + smooth | 0.933 ± 0.153 |" in told
-    assert "+ - +" in next(line for line in told.splitlines() if line.startswith("| + smooth | 0 0 0"))
-    assert "Table 4: missed detections" in told
+def test_the_tables_have_every_row_and_a_sign_per_seed(values: dict) -> None:
+    markdown = to_markdown(values, "about it")
+    assert markdown.startswith("about it\n")
+    assert markdown.count("\n| nearest |") == 5
+    assert "| + smooth | 0.933 ± 0.153 |" in markdown
+    assert "+ - +" in next(line for line in markdown.splitlines() if line.startswith("| + smooth | 0 0 0"))
+    assert "Table 4: missed detections" in markdown
 
 
-def test_what_was_not_measured_is_no_gain(values: dict, tmp_path: Path) -> None:
+def test_an_undefined_mean_gives_no_gain(values: dict, tmp_path: Path) -> None:
     values["+ face"] = {**values["+ face"], 0: {**values["+ face"][0], "tof_px": float("nan")}}
     assert "| + face | 0 0 0 | 0 0 0 | 0 0 + | + 0 0 | 0 0 0 | 0 0 0 | ? + + |" in to_markdown(values, "")
     assert seeds_better(gains(values, "tof_px")["+ face"]) == [1, 2]

@@ -27,17 +27,17 @@ def test_position_counts(poses: Poses) -> None:
     assert nearest_frames(train, query).tolist() == [1]
 
 
-def test_noise_does_not_lead_astray(poses: Poses) -> None:
+def test_noise_and_missing_keypoints_do_not_change_the_result(poses: Poses) -> None:
     train = poses(40)
     query = replace(train, xy=train.xy + np.random.default_rng(1).normal(0, 2, train.xy.shape).astype(np.float32))
     query.score[:, 4:8], query.xy[:, 4:8] = 0, np.nan
     assert nearest_frames(train, query).tolist() == list(range(40))
 
 
-def test_half_a_pose_is_no_bargain(poses: Poses) -> None:
+def test_an_incomplete_pose_has_no_advantage(poses: Poses) -> None:
     query = poses(1)
     train = replace(query, xy=np.concatenate([query.xy + 5, query.xy]), score=np.ones((2, 17), np.float32))
-    train.score[1, 1:], train.xy[1, 1:] = 0, np.nan  # one keypoint, exactly in place
+    train.score[1, 1:], train.xy[1, 1:] = 0, np.nan  # one keypoint, at distance 0
     assert nearest_frames(train, query).tolist() == [0]
 
 
@@ -58,7 +58,7 @@ def test_an_empty_pose_is_one_diagonal_away(poses: Poses, diagonals: float, near
     assert nearest_frames(train, query).tolist() == [nearest]
 
 
-def test_poses_that_are_all_absent(poses: Poses) -> None:
+def test_absent_training_poses_and_no_queries(poses: Poses) -> None:
     train = poses(2)
     train.score[:], train.xy[:] = 0, np.nan
     assert nearest_frames(train, poses(1)).tolist() == [0]
@@ -72,6 +72,6 @@ def test_mean_frame() -> None:
     assert np.array_equal(mean_frame(iter(frames[:1])), frames[0])
 
 
-def test_no_frame_has_no_mean() -> None:
+def test_the_mean_needs_a_frame() -> None:
     with pytest.raises(AssertionError, match="no frame"):
         mean_frame([None])

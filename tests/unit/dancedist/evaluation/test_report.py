@@ -21,13 +21,13 @@ def report() -> Report:
     return Report(20, {"dancer": dancer, "nearest frame": nearest})
 
 
-def shown(report: Report, width: int = 80) -> str:
+def table_text(report: Report, width: int = 80) -> str:
     console = Console(width=width, record=True, force_terminal=True, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(table(report))
     return console.export_text(styles=True)
 
 
-def test_means_are_over_what_is_defined() -> None:
+def test_means_are_over_defined_values() -> None:
     scores = {"a": {"tlp": np.array([NAN, 1, 3]), "face_ssim": np.array([NAN] * 3)}, "b": {"tlp": np.arange(3.0)}}
     report = summarise(scores)
     assert report.frames == 3
@@ -37,21 +37,21 @@ def test_means_are_over_what_is_defined() -> None:
     assert list(report.methods["a"]) == ["face_ssim", "tlp"]
 
 
-def test_some_frames_can_be_picked() -> None:
+def test_a_mask_selects_frames() -> None:
     report = summarise({"a": {"tlp": np.arange(4.0)}}, keep=np.array([False, True, True, False]))
     assert report == Report(2, {"a": {"tlp": Measure(1.5, 2)}})
 
 
-def test_json_is_strict_and_whole(report: Report, tmp_path: Path) -> None:
+def test_a_report_is_written_as_strict_json(report: Report, tmp_path: Path) -> None:
     write_report(report, tmp_path / "new" / "report.json")
-    read = json.loads((tmp_path / "new" / "report.json").read_text())
-    assert read["frames"] == 20
-    assert read["methods"]["dancer"]["body_ssim"] == {"value": 0.91, "frames": 20}
-    assert read["methods"]["dancer"]["face_ssim"] == {"value": None, "frames": 0}
+    content = json.loads((tmp_path / "new" / "report.json").read_text())
+    assert content["frames"] == 20
+    assert content["methods"]["dancer"]["body_ssim"] == {"value": 0.91, "frames": 20}
+    assert content["methods"]["dancer"]["face_ssim"] == {"value": None, "frames": 0}
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["report.json"]
 
 
-def test_a_report_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_the_old_report(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     path.write_text("old")
     with pytest.raises(ValueError, match="Out of range"):
@@ -60,8 +60,8 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> N
     assert [p.name for p in tmp_path.iterdir()] == ["report.json"]
 
 
-def test_the_table_says_what_is_better_and_best(report: Report) -> None:
-    text = shown(report)
+def test_the_table_marks_the_better_direction_and_the_best_value(report: Report) -> None:
+    text = table_text(report)
     assert "SSIM ↑" in text
     assert "LPIPS ↓" in text
     for best in ("0.9100", "0.0600", "3.00"):
@@ -74,25 +74,25 @@ def test_the_table_says_what_is_better_and_best(report: Report) -> None:
 
 
 def test_the_whole_table_fits_80_columns() -> None:
-    full = {key: Measure(11.2345, 100) for key in METRICS}
-    text = shown(Report(100, {"dancer": full, "nearest frame": full, "mean frame": full}))
+    values = {key: Measure(11.2345, 100) for key in METRICS}
+    text = table_text(Report(100, {"dancer": values, "nearest frame": values, "mean frame": values}))
     assert "…" not in text
     assert text.count("nearest frame") == 2
 
 
-def test_where_it_loses_is_said_with_the_distance(report: Report) -> None:
+def test_where_it_loses_has_a_line_per_metric_and_method(report: Report) -> None:
     assert where_it_loses(report, "dancer") == [
         "body LPIPS: dancer loses to nearest frame by 0.0200 (0.0800 to 0.0600)"
     ]
     assert [line.split(":")[0] for line in where_it_loses(report, "nearest frame")] == ["body SSIM", "pose dist. px"]
 
 
-def test_means_leave_out_what_is_undefined() -> None:
+def test_means_omit_undefined_values() -> None:
     report = Report(2, {"dancer": {"body_ssim": Measure(0.123456, 2), "face_ssim": Measure(float("nan"), 0)}})
     assert means(report) == {"dancer": {"body_ssim": 0.1235}}
 
 
-def test_a_report_is_read_back_as_it_was_written() -> None:
+def test_a_report_survives_a_round_trip_through_json() -> None:
     report = Report(3, {"a": {"body_ssim": Measure(0.5, 3), "face_ssim": Measure(float("nan"), 0)}})
     again = Report.from_dict(json.loads(json.dumps(report.to_dict(), allow_nan=False)))
     assert again.to_dict() == report.to_dict()

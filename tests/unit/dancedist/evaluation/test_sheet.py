@@ -10,7 +10,7 @@ def plain(width: int, height: int, value: int) -> np.ndarray:
     return np.full((height, width, 3), value, np.uint8)
 
 
-def test_pictures_keep_their_aspect_and_stand_in_columns() -> None:
+def test_pictures_keep_their_aspect_and_are_aligned_in_columns() -> None:
     rows = [[plain(400, 200, 10), plain(400, 200, 10)], [plain(50, 100, 20), None]]
     sheet = contact_sheet(rows, ["source", "truth"], cell_height_px=100)
     dark, less_dark = (sheet == 10).all(axis=2), (sheet == 20).all(axis=2)
@@ -19,7 +19,7 @@ def test_pictures_keep_their_aspect_and_stand_in_columns() -> None:
     columns = np.flatnonzero(dark.any(axis=0))
     inside = np.flatnonzero(less_dark.any(axis=0))
     assert len(columns) == 400
-    # In the middle of the first column.
+    # Centred in the first column.
     assert inside.mean() == pytest.approx(columns[:200].mean(), abs=1)
 
 

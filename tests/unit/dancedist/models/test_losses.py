@@ -26,7 +26,7 @@ def test_least_squares_is_zero_at_its_goal() -> None:
     assert least_squares(zeros, True) == 2
 
 
-def test_feature_matching_counts_features_and_not_the_judgement() -> None:
+def test_feature_matching_ignores_the_logits() -> None:
     real = [[torch.zeros(1, 2, 4, 4), torch.zeros(1, 2, 2, 2), torch.zeros(1, 1, 1, 1)]]
     fake = [[torch.full((1, 2, 4, 4), 3.0), torch.ones(1, 2, 2, 2), torch.full((1, 1, 1, 1), 99.0)]]
     assert feature_matching(fake, real) == pytest.approx(4 * (3 + 1) / 2)
@@ -56,7 +56,7 @@ def test_perceptual_compares_the_first_relu_of_each_stage() -> None:
     assert Perceptual("vgg16", state, stages=2)(a, b) < loss(a, b)
 
 
-def test_perceptual_trains_the_fake_and_nothing_of_its_own() -> None:
+def test_perceptual_has_a_gradient_for_the_fake_only() -> None:
     loss = Perceptual("vgg16", vgg16_state(), stages=2)
     fake = torch.zeros(1, 3, 16, 16, requires_grad=True)
     loss(fake, torch.ones(1, 3, 16, 16)).backward()
@@ -65,14 +65,14 @@ def test_perceptual_trains_the_fake_and_nothing_of_its_own() -> None:
     assert not any(p.requires_grad for p in loss.parameters())
 
 
-def test_one_picture_after_the_other_gives_the_same_loss_and_gradient() -> None:
+def test_computing_pictures_one_by_one_gives_the_same_loss_and_gradient() -> None:
     draw = torch.Generator().manual_seed(3)
-    # In float64: L1's gradient is a sign, which a rounding may turn.
+    # In float64, because L1's gradient is a sign, which rounding may flip.
     fake, real = (torch.rand(3, 3, 32, 32, generator=draw, dtype=torch.float64) * 2 - 1 for _ in range(2))
-    told = []
+    results = []
     for one_by_one in (False, True):
-        shown = fake.clone().requires_grad_()
-        loss = Perceptual("vgg16", vgg16_state(), one_by_one=one_by_one).double()(shown, real)
+        inputs = fake.clone().requires_grad_()
+        loss = Perceptual("vgg16", vgg16_state(), one_by_one=one_by_one).double()(inputs, real)
         loss.backward()
-        told.append((loss.detach(), shown.grad))
-    torch.testing.assert_close(told[1], told[0], rtol=1e-4, atol=1e-6)
+        results.append((loss.detach(), inputs.grad))
+    torch.testing.assert_close(results[1], results[0], rtol=1e-4, atol=1e-6)

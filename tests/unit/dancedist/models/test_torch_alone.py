@@ -10,10 +10,10 @@ MODULES = [f"dancedist.models.{path.stem}" for path in Path(models.__path__[0]).
 OTHERS = ("av", "cv2", "pydantic", "scipy")
 
 
-def test_the_networks_need_torch_alone() -> None:
-    # Where benchmarks/gpu.py runs there is nothing else.
+def test_the_networks_import_only_torch() -> None:
+    # The GPU benchmarks run where nothing else is installed.
     block = f"import sys; sys.modules.update(dict.fromkeys({OTHERS}))"
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", f"{block}; import {', '.join(MODULES)}"], capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr

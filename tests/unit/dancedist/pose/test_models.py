@@ -71,7 +71,7 @@ def frames(video: Path) -> list[NDArray[np.uint8]]:
 
 
 @pytest.mark.parametrize("entry", EMBEDDED, ids=lambda entry: entry.name)
-def test_an_embedded_model_is_the_one_that_its_entry_and_the_notice_name(entry: weights.Weights) -> None:
+def test_an_embedded_model_matches_its_catalogue_entry_and_notice(entry: weights.Weights) -> None:
     path = weights.find(entry.name)
     assert path is not None
     assert path.stat().st_size == entry.size_bytes
@@ -84,19 +84,19 @@ def test_the_embedded_models_are_small() -> None:
     assert sum(entry.size_bytes for entry in EMBEDDED) < 16e6
 
 
-def test_a_drawn_person_is_found_with_every_joint_in_its_place() -> None:
+def test_a_drawn_person_is_detected_with_accurate_joints() -> None:
     picture = drawn_person()
     boxes = detector()(picture)
     assert boxes.shape == (1, 4)
     xy, score = pose_network()(picture, boxes)
     assert xy.shape == (1, len(HALPE26), 2)
-    for name, place in JOINTS.items():
-        assert np.hypot(*(xy[0, HALPE26.index[name]] - place)) < 0.2 * TORSO_PX, name
+    for name, expected in JOINTS.items():
+        assert np.hypot(*(xy[0, HALPE26.index[name]] - expected)) < 0.2 * TORSO_PX, name
     assert score.min() > 0.5
     assert score.max() <= 1
 
 
-def test_derived_points_lie_where_they_are_derived_from() -> None:
+def test_derived_keypoints_are_consistent_with_their_sources() -> None:
     xy, _ = pose_network()(drawn_person(), [[160, 60, 350, 480]])
     at = {name: xy[0, row] for name, row in HALPE26.index.items()}
     bin_px = 1.25 * 420 / 512
@@ -108,13 +108,13 @@ def test_derived_points_lie_where_they_are_derived_from() -> None:
 
 
 @pytest.mark.parametrize("seed", [None, 0, 1])
-def test_nobody_is_found_where_nobody_is(seed: int | None) -> None:
+def test_nobody_is_detected_in_grey_or_noise(seed: int | None) -> None:
     grey = np.full((300, 400, 3), 127, np.uint8)
     noise = np.random.default_rng(seed).integers(0, 256, grey.shape, np.uint8)
     assert len(detector()(grey if seed is None else noise)) == 0
 
 
-def test_two_persons_are_two() -> None:
+def test_two_persons_are_detected() -> None:
     pair = np.concatenate([drawn_person()[:, 100:412]] * 2, axis=1)
     boxes = detector()(pair)
     assert len(boxes) == 2
@@ -123,15 +123,15 @@ def test_two_persons_are_two() -> None:
 
 
 @pytest.mark.parametrize(("name", "side_px"), [("person-detector", 224), ("pose-halpe26", 256)])
-def test_openvino_in_float32_gives_what_onnxruntime_gives(name: str, side_px: int) -> None:
-    tool = detector() if side_px == 224 else pose_network()
+def test_openvino_in_float32_agrees_with_onnxruntime(name: str, side_px: int) -> None:
+    network = detector() if side_px == 224 else pose_network()
     crop = cv2.resize(drawn_person(), (side_px, side_px)).astype(np.float32)
     if side_px == 256:
         crop = (crop - pose_network().mean) / pose_network().std
     blob = np.ascontiguousarray(crop.transpose(2, 0, 1)[None], np.float32)
     model = openvino.Core().compile_model(str(weights.ensure(name)), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     theirs = model(blob)
-    ours = tool.inference(crop)
+    ours = network.inference(crop)
     for output, expected in zip(model.outputs, ours, strict=True):
         np.testing.assert_allclose(theirs[output], expected, atol=2e-3)
         np.testing.assert_array_equal(np.argmax(theirs[output], -1), np.argmax(expected, -1))
@@ -139,7 +139,9 @@ def test_openvino_in_float32_gives_what_onnxruntime_gives(name: str, side_px: in
 
 @pytest.mark.footage
 @pytest.mark.parametrize("clip", ["target_a_dancer_62s", "source_b_rooftop_8s", "source_f_akun_7s"])
-def test_real_dancers_are_found_and_posed_as_by_the_reference(clip: str, footage: Path, shared_weights: Path) -> None:
+def test_real_dancers_are_detected_and_posed_as_by_the_reference(
+    clip: str, footage: Path, shared_weights: Path
+) -> None:
     nano = str(shared_weights / "yolox_nano_person.onnx")
     yolox = YOLOX(nano, model_input_size=(416, 416), score_thr=0.45)
     reference = RTMPose(str(shared_weights / "mp_pose_full_simcc_26.onnx"), model_input_size=(256, 256))
@@ -148,7 +150,7 @@ def test_real_dancers_are_found_and_posed_as_by_the_reference(clip: str, footage
         assert len(boxes) >= len(yolox(picture))
         xy, score = pose_network()(picture, boxes[:1])
         expected_xy, expected_score = reference(picture, boxes[:1])
-        # One bin: a point midway between two may fall to either side.
+        # Tolerance of one bin: a point midway between two bins may be rounded either way.
         bin_px = 1.25 * np.ptp(boxes[0].reshape(2, 2), axis=0).max() / 512
         assert np.abs(xy - expected_xy).max() <= 1.01 * bin_px
         np.testing.assert_allclose(score, expected_score, atol=1e-3)

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dancedist.errors import FileInvalid, Notice
-from dancedist.pose.sequence import PoseSequence, joined, read_poses, torso_lengths, torso_px, write_poses
+from dancedist.pose.sequence import PoseSequence, concat_poses, read_poses, torso_lengths, torso_px, write_poses
 from dancedist.pose.topology import COCO17, HALPE26, TOPOLOGIES, Topology
 
 
@@ -25,7 +25,7 @@ def poses(frames: int = 7, topology: Topology = HALPE26) -> PoseSequence:
 
 @pytest.mark.parametrize("frames", [0, 1, 7])
 @pytest.mark.parametrize("topology", TOPOLOGIES.values(), ids=lambda t: t.name)
-def test_a_file_gives_back_what_was_written(tmp_path: Path, frames: int, topology: Topology) -> None:
+def test_reading_returns_what_was_written(tmp_path: Path, frames: int, topology: Topology) -> None:
     written = poses(frames, topology)
     write_poses(written, tmp_path / "deep" / "p.parquet")
     read = read_poses(tmp_path / "deep" / "p.parquet")
@@ -37,7 +37,7 @@ def test_a_file_gives_back_what_was_written(tmp_path: Path, frames: int, topolog
     assert [p.name for p in (tmp_path / "deep").iterdir()] == ["p.parquet"]
 
 
-def test_one_row_a_frame_that_others_can_read(tmp_path: Path) -> None:
+def test_the_file_has_one_row_per_frame(tmp_path: Path) -> None:
     write_poses(poses(), tmp_path / "p.parquet")
     table = pq.read_table(tmp_path / "p.parquet")
     assert table["frame"].to_pylist() == list(range(7))
@@ -50,12 +50,12 @@ def test_the_same_poses_give_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "p.parquet"
     write_poses(poses(), path)
 
-    def full_disk(table: pa.Table, where: Path, **_: object) -> None:
-        Path(where).write_bytes(b"half")
+    def full_disk(table: pa.Table, path: Path, **_: object) -> None:
+        Path(path).write_bytes(b"half")
         raise OSError("no space left")
 
     monkeypatch.setattr(pq, "write_table", full_disk)
@@ -65,7 +65,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: p
     assert read_poses(path).fingerprint == "f" * 16
 
 
-def test_files_that_hold_no_poses_are_refused(tmp_path: Path) -> None:
+def test_files_without_poses_are_refused(tmp_path: Path) -> None:
     text, other, old, short = (tmp_path / name for name in ("text", "other", "old", "short"))
     text.write_text("not Parquet")
     pq.write_table(pa.table({"a": [1]}), other)
@@ -73,12 +73,12 @@ def test_files_that_hold_no_poses_are_refused(tmp_path: Path) -> None:
     write_poses(poses(), short)
     pq.write_table(pq.read_table(short).drop_columns(["score"]), short)
     for path in (text, other, old, short, tmp_path / "missing", tmp_path):
-        with pytest.raises(FileInvalid, match="is no poses file") as caught:
+        with pytest.raises(FileInvalid, match="is not a poses file") as caught:
             read_poses(path)
         assert caught.value.file == str(path)
 
 
-def test_presence_slices_and_points() -> None:
+def test_present_slice_and_points() -> None:
     p = poses()
     np.testing.assert_array_equal(p.present, [1, 1, 0, 0, 1, 1, 1])
     assert len(p.slice(1, 4)) == 3
@@ -97,18 +97,18 @@ def test_torso_length_is_from_shoulders_to_hips() -> None:
     assert torso_px(p) == 45
 
 
-def test_shapes_that_do_not_fit_the_layout_are_a_bug() -> None:
+def test_arrays_of_another_layout_fail_an_assertion() -> None:
     with pytest.raises(AssertionError):
         PoseSequence(np.zeros((3, 17, 2), np.float32), np.zeros((3, 17), np.float32), HALPE26, Fraction(25), (4, 4))
 
 
-def test_sequences_are_joined_one_after_the_other() -> None:
+def test_sequences_are_concatenated_with_their_notices() -> None:
     parts = [poses(7), replace(poses(5), fingerprint="e" * 16)]
-    whole = joined(parts, ["a.mp4", "b.mp4"])
-    np.testing.assert_array_equal(whole.xy, np.concatenate([p.xy for p in parts]))
-    np.testing.assert_array_equal(whole.score[7:], parts[1].score)
-    assert whole.notices[2] == Notice("cut-off", "b.mp4: ends early", 12)
-    assert whole.notices[1] == Notice("variable-rate", "a.mp4: resampled")
-    assert whole.fingerprint not in {p.fingerprint for p in parts}
-    assert whole.fingerprint != joined(parts[::-1], ["b.mp4", "a.mp4"]).fingerprint
-    assert joined(parts[:1], ["a.mp4"]) is parts[0]
+    combined = concat_poses(parts, ["a.mp4", "b.mp4"])
+    np.testing.assert_array_equal(combined.xy, np.concatenate([p.xy for p in parts]))
+    np.testing.assert_array_equal(combined.score[7:], parts[1].score)
+    assert combined.notices[2] == Notice("cut-off", "b.mp4: ends early", 12)
+    assert combined.notices[1] == Notice("variable-rate", "a.mp4: resampled")
+    assert combined.fingerprint not in {p.fingerprint for p in parts}
+    assert combined.fingerprint != concat_poses(parts[::-1], ["b.mp4", "a.mp4"]).fingerprint
+    assert concat_poses(parts[:1], ["a.mp4"]) is parts[0]

@@ -1,4 +1,4 @@
-"""A dancer whose memory is known."""
+"""A dancer that settles at a known rate."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from dancedist.bundle.bundle import Bundle, load_bundle
-from dancedist.recipe import Recipe
+from dancedist.recipe.schema import Recipe
 from tests.unit.dancedist.bundle.test_bundle import make_bundle
 
 
 class Echo(nn.Module):
-    """y_t = `keeps` of y_{t-1} and the rest of the figure: how long it remembers is known."""
+    """y_t = keeps * y_{t-1} + (1 - keeps) * figure: the difference to another start shrinks by `keeps` per frame."""
 
-    paints_over = False
+    predicts_mask = False
 
     def __init__(self, keeps: float) -> None:
         super().__init__()
@@ -31,4 +31,4 @@ def echo(folder: Path, recipe: Recipe, keeps: float) -> Bundle:
     make_bundle(folder / "ann", recipe)
     bundle = load_bundle(folder / "ann")
     generator = Echo(keeps)
-    return replace(bundle, generator=generator, stage=None)  # type: ignore[arg-type]
+    return replace(bundle, generator=generator, background=None)  # type: ignore[arg-type]

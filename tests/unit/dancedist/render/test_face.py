@@ -10,8 +10,8 @@ import torch
 from dancedist.bundle.bundle import Bundle, load_bundle
 from dancedist.pose.sequence import PoseSequence
 from dancedist.render.chunk import render_chunk
+from dancedist.render.compose import FrameComposer
 from dancedist.render.film import as_danced_by
-from dancedist.render.finish import Finish
 from dancedist.render.plan import Chunk
 from dancedist.retarget.stats import RetargetStats
 from dancedist.synthetic import SOURCE
@@ -22,30 +22,30 @@ FRAME = (192, 256)
 
 
 def poses(frames: int = 6) -> PoseSequence:
-    whole = SOURCE.poses().slice(0, frames)
-    scale = np.array(FRAME, np.float32) / np.array(whole.size, np.float32)
-    return replace(whole, xy=(whole.xy * scale.min()).astype(np.float32), size=FRAME)
+    source = SOURCE.poses().slice(0, frames)
+    scale = np.array(FRAME, np.float32) / np.array(source.size, np.float32)
+    return replace(source, xy=(source.xy * scale.min()).astype(np.float32), size=FRAME)
 
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Bundle:
     stats = RetargetStats.of(poses()).to_dict()
-    # Half of the frame's size, so that the face is refined at two sizes.
+    # Half of the frame's size, so that the face is refined at both sizes.
     make_bundle(tmp_path / "ann", toy_recipe("face"), frame_size=FRAME, picture_pixels=96 * 128, stats=stats)
-    made = load_bundle(tmp_path / "ann")
-    assert made.face is not None
+    loaded = load_bundle(tmp_path / "ann")
+    assert loaded.face is not None
     with torch.no_grad():
-        for p in made.face.parameters():
+        for p in loaded.face.parameters():
             p.mul_(5)
-    return made
+    return loaded
 
 
-def test_the_face_is_refined_in_its_place_and_nothing_else(bundle: Bundle) -> None:
+def test_only_the_face_box_is_refined(bundle: Bundle) -> None:
     plain = replace(bundle, face=None)
     with_face, without = (next(iter(render_chunk(b, poses(), Chunk(0, 1)))) for b in (bundle, plain))
     assert with_face.face is not None and without.face is None
     assert np.array_equal(with_face.rgb, without.rgb)
-    changed = (Finish(bundle)(with_face) != Finish(plain)(without)).any(axis=-1)
+    changed = (FrameComposer(bundle)(with_face) != FrameComposer(plain)(without)).any(axis=-1)
     x0, y0, x1, y1 = with_face.face.in_frame
     rows, columns = np.nonzero(changed)
     assert len(rows)
@@ -62,11 +62,11 @@ def test_the_next_frame_sees_the_refined_face(bundle: Bundle) -> None:
 
 
 def test_frames_without_a_face_stay_as_they_are_and_are_counted(bundle: Bundle) -> None:
-    seen = poses()
-    nose = seen.topology.index["nose"]
-    score = seen.score.copy()
+    visible = poses()
+    nose = visible.topology.index["nose"]
+    score = visible.score.copy()
     score[2:4, nose] = 0
-    hidden = replace(seen, score=score)
+    hidden = replace(visible, score=score)
     pictures = list(render_chunk(bundle, hidden, Chunk(0, 6)))
     assert [picture.face is None for picture in pictures] == [False, False, True, True, False, False]
     notices = {n.slug: n.message for n in as_danced_by(bundle, hidden).notices}

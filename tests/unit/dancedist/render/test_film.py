@@ -11,7 +11,7 @@ from dancedist.bundle.bundle import load_bundle
 from dancedist.errors import FileInvalid
 from dancedist.pose.sequence import PoseSequence
 from dancedist.pose.topology import COCO17, convert
-from dancedist.recipe import Recipe
+from dancedist.recipe.schema import Recipe
 from dancedist.render.film import as_danced_by, render_film
 from dancedist.synthetic import TARGET_TEST
 from dancedist.video.encode import write_film
@@ -35,16 +35,16 @@ def test_film_has_the_targets_size_and_the_sources_length(tmp_path: Path, tiny_r
     bundle = load_bundle(tmp_path / "ann")
     width, height = poses.size
     blank = (np.full((height, width, 3), 90, np.uint8) for _ in range(12))
-    write_film(tmp_path / "s.mp4", blank, Fraction(25), crf=20, speed="ultrafast")
-    source, told = probe(tmp_path / "s.mp4", Recipe().video), []
-    film = render_film(bundle, source, poses, tmp_path / "out.mp4", Recipe().video, {"comment": "x"}, told.append)
-    made = probe(film.path, Recipe().video)
-    assert (made.width, made.height, made.frames, made.fps) == (width, height, 12, Fraction(25))
-    assert (film.frames, film.size, sum(told)) == (12, poses.size, 12)
+    write_film(tmp_path / "s.mp4", blank, Fraction(25), crf=20, x264_preset="ultrafast")
+    source, advances = probe(tmp_path / "s.mp4", Recipe().video), []
+    film = render_film(bundle, source, poses, tmp_path / "out.mp4", Recipe().video, {"comment": "x"}, advances.append)
+    written = probe(film.path, Recipe().video)
+    assert (written.width, written.height, written.frames, written.fps) == (width, height, 12, Fraction(25))
+    assert (film.frames, film.size, sum(advances)) == (12, poses.size, 12)
     assert film.notices == ()
 
 
-def test_what_does_not_match_is_told(tmp_path: Path, tiny_recipe: Recipe) -> None:
+def test_notices_say_what_does_not_match(tmp_path: Path, tiny_recipe: Recipe) -> None:
     poses = dance()
     make_bundle(tmp_path / "ann", tiny_recipe, frame_size=poses.size, stats=stats_of(poses))
     xy, score = poses.xy.copy(), poses.score.copy()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dancedist.errors import FileInvalid
-from dancedist.recipe import VideoRecipe
+from dancedist.recipe.schema import VideoRecipe
 from dancedist.render.join import join_chunks
 from dancedist.video.decode import read_frames
 from dancedist.video.encode import write_film
@@ -18,23 +18,23 @@ SIZE = 64
 
 
 def frames(count: int) -> np.ndarray:
-    """A bar that moves, so that x264 makes frames of every kind."""
-    shown = np.full((count, SIZE, SIZE, 3), 90, np.uint8)
-    for t, frame in enumerate(shown):
+    """A moving bar, so that x264 writes frames of every type."""
+    stack = np.full((count, SIZE, SIZE, 3), 90, np.uint8)
+    for t, frame in enumerate(stack):
         frame[:, t % SIZE] = 250
-    return shown
+    return stack
 
 
-def chunk(path: Path, shown: np.ndarray, fps: Fraction = Fraction(25), crf: int = 18) -> tuple[Path, int]:
-    write_film(path, shown, fps, crf=crf, speed="veryfast")
-    return path, len(shown)
+def chunk(path: Path, stack: np.ndarray, fps: Fraction = Fraction(25), crf: int = 18) -> tuple[Path, int]:
+    write_film(path, stack, fps, crf=crf, x264_preset="veryfast")
+    return path, len(stack)
 
 
 def decoded(path: Path) -> np.ndarray:
     return np.stack([f for f in read_frames(probe(path, VideoRecipe())) if f is not None])
 
 
-def sounding(path: Path, seconds: float) -> Path:
+def sound_file(path: Path, seconds: float) -> Path:
     with av.open(str(path), "w") as film:
         out = film.add_stream("aac", rate=48000)
         sound = np.sin(np.arange(int(48000 * seconds)) / 20, dtype=np.float32)[None]
@@ -47,9 +47,9 @@ def sounding(path: Path, seconds: float) -> Path:
 
 @pytest.mark.parametrize("fps", [Fraction(25), Fraction(30000, 1001), Fraction(2997, 125)])
 @pytest.mark.parametrize("lengths", [(30,), (30, 40, 25), (1, 30, 2, 1, 7)])
-def test_every_frame_of_every_chunk_is_in_its_place(tmp_path: Path, lengths: tuple[int, ...], fps: Fraction) -> None:
-    shown = np.split(frames(sum(lengths)), np.cumsum(lengths)[:-1])
-    chunks = [chunk(tmp_path / f"{i}.mp4", part, fps) for i, part in enumerate(shown)]
+def test_the_film_has_all_frames_in_order(tmp_path: Path, lengths: tuple[int, ...], fps: Fraction) -> None:
+    stacks = np.split(frames(sum(lengths)), np.cumsum(lengths)[:-1])
+    chunks = [chunk(tmp_path / f"{i}.mp4", part, fps) for i, part in enumerate(stacks)]
     assert join_chunks(tmp_path / "film.mp4", chunks, fps) == ()
     film = probe(tmp_path / "film.mp4", VideoRecipe())
     assert (film.frames, film.fps) == (sum(lengths), fps)
@@ -64,18 +64,18 @@ def test_every_frame_of_every_chunk_is_in_its_place(tmp_path: Path, lengths: tup
     assert keys >= {0, *np.cumsum(lengths)[:-1].tolist()}
 
 
-def test_the_sound_is_laid_once_and_ends_with_the_film(tmp_path: Path) -> None:
+def test_the_sound_is_added_once_and_ends_with_the_film(tmp_path: Path) -> None:
     chunks = [chunk(tmp_path / f"{i}.mp4", frames(25)) for i in range(3)]
-    source = sounding(tmp_path / "source.mp4", 5)
+    source = sound_file(tmp_path / "source.mp4", 5)
     join_chunks(tmp_path / "film.mp4", chunks, Fraction(25), source, {"comment": "drawn"})
     with av.open(str(tmp_path / "film.mp4")) as container:
         sound = container.streams.audio[0]
         assert sound.duration is not None and sound.time_base is not None
         assert float(sound.duration * sound.time_base) == pytest.approx(3, abs=0.05)
         assert container.metadata["comment"] == "drawn"
-        heard = [bytes(p) for p in container.demux(sound) if p.size]
+        packets = [bytes(p) for p in container.demux(sound) if p.size]
     with av.open(str(source)) as container:
-        assert heard == [bytes(p) for p in container.demux(audio=0) if p.size][: len(heard)]
+        assert packets == [bytes(p) for p in container.demux(audio=0) if p.size][: len(packets)]
 
 
 def test_a_chunk_of_another_film_is_refused(tmp_path: Path) -> None:
@@ -83,6 +83,6 @@ def test_a_chunk_of_another_film_is_refused(tmp_path: Path) -> None:
     large = np.repeat(frames(8), 2, axis=1)
     with pytest.raises(FileInvalid, match="another film"):
         join_chunks(tmp_path / "film.mp4", [first, chunk(tmp_path / "2.mp4", large)], Fraction(25))
-    with pytest.raises(FileInvalid, match="no whole chunk"):
+    with pytest.raises(FileInvalid, match="is not a complete chunk"):
         join_chunks(tmp_path / "film.mp4", [first, (other[0], 9)], Fraction(25))
     assert not (tmp_path / "film.mp4").exists()

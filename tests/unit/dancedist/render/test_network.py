@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from dancedist.bundle.bundle import Bundle, load_bundle
-from dancedist.models.generator import encoder_decoder, init_weights
-from dancedist.recipe import Recipe, RenderRecipe
+from dancedist.models.build import build_global
+from dancedist.models.pix2pixhd import init_weights
+from dancedist.recipe.schema import Recipe, RenderRecipe
 from dancedist.render import network
-from dancedist.render.chunk import Part, render_together
+from dancedist.render.chunk import ChunkInput, render_batch
 from dancedist.render.network import GRAPHS, Bf16Net, prepared
 from dancedist.render.plan import Chunk
 from tests.unit.conftest import moving_poses, toy_recipe
@@ -30,48 +31,48 @@ def in_bf16(folder: Path, recipe: Recipe) -> Bundle:
 @pytest.fixture
 def net() -> nn.Module:
     torch.manual_seed(0)
-    net = encoder_decoder(6, 3, 8, 2, 2)
+    net = build_global(6, 3, 8, 2, 2)
     net.apply(init_weights)
     return net.eval().requires_grad_(False)
 
 
 @needs_bf16
-def test_it_gives_what_the_network_gives_but_for_bf16s_roundings(net: nn.Module) -> None:
+def test_bf16_output_equals_fp32_within_rounding(net: nn.Module) -> None:
     fast, x = Bf16Net(net), torch.rand(2, 6, 32, 48) * 2 - 1
-    apart = (fast(x) - net(x)).abs().max()
-    # One of 256 parts of what the last layer sums up.
-    assert 0 < apart < 0.03 * net(x).abs().max()
+    difference = (fast(x) - net(x)).abs().max()
+    # A bf16 number has 8 significant bits: 1/256 of what the last layer sums.
+    assert 0 < difference < 0.03 * net(x).abs().max()
     assert torch.equal(fast(x), fast(x))
 
 
 @needs_bf16
-def test_what_is_beside_it_in_a_batch_changes_nothing(net: nn.Module) -> None:
+def test_output_does_not_depend_on_the_batch(net: nn.Module) -> None:
     fast, x = Bf16Net(net), torch.rand(3, 6, 32, 48) * 2 - 1
     assert torch.equal(fast(x), torch.cat([fast(one[None]) for one in x]))
 
 
 @needs_bf16
-def test_several_threads_and_sizes_get_their_own(net: nn.Module) -> None:
+def test_concurrent_threads_with_different_sizes_get_their_own_output(net: nn.Module) -> None:
     fast = Bf16Net(net)
-    asked = [torch.rand(1, 6, 16 + 8 * i, 16) for i in range(GRAPHS + 1)]
+    inputs = [torch.rand(1, 6, 16 + 8 * i, 16) for i in range(GRAPHS + 1)]
     with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(fast, asked))
+        outputs = list(pool.map(fast, inputs))
     assert len(fast._graphs) == GRAPHS
-    assert all(torch.equal(fast(x), answer) for x, answer in zip(asked[::-1], answers[::-1], strict=True))
+    assert all(torch.equal(fast(x), output) for x, output in zip(inputs[::-1], outputs[::-1], strict=True))
 
 
 @needs_bf16
-def test_chunks_in_lockstep_are_what_each_is_alone(tmp_path: Path) -> None:
+def test_a_batch_renders_each_chunk_as_alone(tmp_path: Path) -> None:
     bundle, poses = in_bf16(tmp_path / "ann", toy_recipe("face")), moving_poses(12)
     chunks = [Chunk(0, 6), Chunk(6, 12, warm_up=2)]
-    both = {(i, t): p.rgb for i, t, p in render_together(bundle, [Part(poses, chunk) for chunk in chunks])}
+    batched = {(i, t): p.rgb for i, t, p in render_batch(bundle, [ChunkInput(poses, chunk) for chunk in chunks])}
     for i, chunk in enumerate(chunks):
-        for _, t, picture in render_together(bundle, [Part(poses, chunk)]):
-            assert np.array_equal(both[i, t], picture.rgb)
+        for _, t, picture in render_batch(bundle, [ChunkInput(poses, chunk)]):
+            assert np.array_equal(batched[i, t], picture.rgb)
 
 
 @needs_bf16
-def test_a_bundle_is_prepared_once_and_keeps_its_own_networks(tmp_path: Path) -> None:
+def test_a_bundle_is_prepared_once_and_its_own_networks_stay_unchanged(tmp_path: Path) -> None:
     bundle = in_bf16(tmp_path / "ann", toy_recipe("face"))
     fast = prepared(bundle)
     assert fast is prepared(bundle) is not bundle
@@ -80,15 +81,15 @@ def test_a_bundle_is_prepared_once_and_keeps_its_own_networks(tmp_path: Path) ->
     assert fast.device == bundle.device
 
 
-def test_where_there_is_no_bf16_it_is_said_and_rendered_in_fp32(
+def test_without_bf16_it_warns_once_and_renders_in_fp32(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     bundle = in_bf16(tmp_path / "ann", toy_recipe())
     monkeypatch.setattr(network, "has_bf16", lambda: False)
-    network._tell_once.cache_clear()
+    network._warn_once.cache_clear()
     assert prepared(bundle) is prepared(bundle) is bundle
     assert [record.message for record in caplog.records if "bf16" in record.message] == [
-        "warning: this processor has no bf16: the dancer is rendered in fp32, more slowly"
+        "warning: this processor has no bf16: the dancer is rendered in fp32, which is slower"
     ]
     plain = replace(bundle, dancer=bundle.dancer.model_copy(update={"recipe": toy_recipe()}))
     assert prepared(plain) is plain

@@ -20,11 +20,11 @@ def test_chunks_cover_every_frame_once_and_each_is_warmed_up(frames: int, settli
     assert [c.tail for c in chunks] == [1] * (len(chunks) - 1) + [0]
     lengths = [c.stop - c.start for c in chunks]
     assert max(lengths) - min(lengths[:-1] or lengths) <= GROUP_FRAMES
-    # What is rendered and thrown away.
+    # Warm-up and tail are rendered and dropped.
     assert sum(len(c.frames) for c in chunks) <= 1.1 * frames
 
 
-def test_a_minute_is_shared_out() -> None:
+def test_a_minute_is_divided_into_eight_chunks() -> None:
     chunks = plan(1500, 2)
     assert len(chunks) == 8
     assert sum(len(c.frames) for c in chunks) / 1500 < 1.05
@@ -33,11 +33,11 @@ def test_a_minute_is_shared_out() -> None:
     assert plan(0, 6) == ()
 
 
-def test_a_longer_memory_makes_longer_chunks() -> None:
+def test_slower_settling_makes_longer_chunks() -> None:
     assert len(plan(3000, 60)) < len(plan(3000, 6))
 
 
-def test_a_seam_that_shows_has_its_chunk_warmed_up_longer() -> None:
+def test_a_warmer_chunk_has_twice_the_warm_up() -> None:
     chunk = Chunk(10, 20, warm_up=3, tail=1)
     assert chunk.warmer() == Chunk(10, 20, warm_up=6, tail=1)
     assert chunk.warmer().warmer() == Chunk(10, 20, warm_up=10, tail=1)

@@ -5,16 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dancedist.recipe import FigureRecipe
+from dancedist.recipe.schema import FigureRecipe
 from dancedist.skeleton.draw import draw_figure
-from dancedist.skeleton.window import Window, dancer_boxes, film_windows, place, size_for, whole
+from dancedist.skeleton.window import Window, dancer_boxes, film_windows, full_window, place_window, window_size
 from tests.unit.conftest import moving_poses
 
 SIZE = (160, 120)
 POSES = moving_poses(40, SIZE)
 
 
-def test_a_film_has_windows_of_one_size_that_hold_the_dancer() -> None:
+def test_windows_of_a_film_have_one_size_and_contain_the_dancer() -> None:
     windows = film_windows(POSES, SIZE, 8, 0.3)
     assert len({(w.width, w.height) for w in windows}) == 1
     assert windows[0].width % 8 == windows[0].height % 8 == 0
@@ -24,7 +24,7 @@ def test_a_film_has_windows_of_one_size_that_hold_the_dancer() -> None:
         assert (xy <= (w.left + w.width - 1, w.top + w.height - 1)).all()
 
 
-def test_a_frame_without_dancer_has_the_window_before_it() -> None:
+def test_a_frame_without_dancer_has_the_previous_window() -> None:
     xy, score = POSES.xy.copy(), POSES.score.copy()
     xy[[0, 7, 8]], score[[0, 7, 8]] = np.nan, 0
     windows = film_windows(replace(POSES, xy=xy, score=score), SIZE, 8, 0.3)
@@ -32,7 +32,7 @@ def test_a_frame_without_dancer_has_the_window_before_it() -> None:
     assert windows[6] == windows[7] == windows[8]
 
 
-def test_keypoints_that_are_not_seen_do_not_count() -> None:
+def test_absent_keypoints_are_ignored() -> None:
     xy, score = POSES.xy[:1].copy(), POSES.score[:1].copy()
     xy[0, 3], score[0, 3] = (5000, 5000), 0.1
     assert np.array_equal(dancer_boxes(xy, score, 0.3)[0, 2:] < SIZE, [True, True])
@@ -40,22 +40,22 @@ def test_keypoints_that_are_not_seen_do_not_count() -> None:
 
 
 @pytest.mark.parametrize("box", [(-30, -30, 10, 20), (150, 100, 200, 190), (0, 0, 4000, 4000), (70, 50, 71, 51)])
-def test_a_window_lies_within_the_picture(box: tuple[int, ...]) -> None:
-    size = size_for(np.array(box, float), SIZE, 8)
-    w = place(np.array(box, float), size, SIZE)
+def test_a_window_is_within_the_picture(box: tuple[int, ...]) -> None:
+    size = window_size(np.array(box, float), SIZE, 8)
+    w = place_window(np.array(box, float), size, SIZE)
     assert 0 <= w.left <= w.left + w.width <= SIZE[0]
     assert 0 <= w.top <= w.top + w.height <= SIZE[1]
     assert min(size) >= 8
 
 
-def test_a_figure_in_a_window_is_the_window_of_the_figure() -> None:
+def test_drawing_in_a_window_equals_the_crop_of_the_whole_drawing() -> None:
     recipe = FigureRecipe()
     for xy, score, window in zip(POSES.xy, POSES.score, film_windows(POSES, SIZE, 8, 0.3), strict=True):
-        all_of_it = draw_figure(xy, score, POSES.topology, SIZE, recipe)
+        whole_figure = draw_figure(xy, score, POSES.topology, SIZE, recipe)
         part = draw_figure(xy, score, POSES.topology, SIZE, recipe, window)
-        assert np.array_equal(part, all_of_it[window.rows, window.columns])
-    assert np.array_equal(draw_figure(xy, score, POSES.topology, SIZE, recipe, whole(SIZE)), all_of_it)
-    # Lines that a window cuts off end elsewhere, and are rounded to 1/16 px there.
-    cut = Window(50, 30, 48, 56)
-    part = draw_figure(xy, score, POSES.topology, SIZE, recipe, cut)
-    assert np.abs(part.astype(int) - all_of_it[cut.rows, cut.columns]).mean() < 1
+        assert np.array_equal(part, whole_figure[window.rows, window.columns])
+    assert np.array_equal(draw_figure(xy, score, POSES.topology, SIZE, recipe, full_window(SIZE)), whole_figure)
+    # Lines that a window clips have other end points, which are rounded to 1/16 px.
+    small = Window(50, 30, 48, 56)
+    part = draw_figure(xy, score, POSES.topology, SIZE, recipe, small)
+    assert np.abs(part.astype(int) - whole_figure[small.rows, small.columns]).mean() < 1

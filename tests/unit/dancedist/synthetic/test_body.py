@@ -27,7 +27,7 @@ def bone(xyz: np.ndarray, a: str, b: str) -> np.ndarray:
 
 @settings(max_examples=25, deadline=None)
 @given(dances)
-def test_bones_keep_their_length_whatever_is_danced(dance: Dance) -> None:
+def test_bones_have_constant_length_in_every_dance(dance: Dance) -> None:
     p = Proportions()
     xyz = joints(p, dance.motion(BEATS))
     assert np.isfinite(xyz).all()
@@ -39,12 +39,12 @@ def test_bones_keep_their_length_whatever_is_danced(dance: Dance) -> None:
             ("knee", "ankle", p.shin),
         ):
             np.testing.assert_allclose(bone(xyz, f"{side}_{a}", f"{side}_{b}"), length, atol=1e-6)
-    assert xyz[:, [AT["left_heel"], AT["right_heel"]], 1].min() > -0.06  # nobody sinks into the floor
+    assert xyz[:, [AT["left_heel"], AT["right_heel"]], 1].min() > -0.06  # the feet stay above the floor
 
 
 @settings(max_examples=25, deadline=None)
 @given(dances)
-def test_the_face_is_to_the_camera_and_left_is_on_the_pictures_right(dance: Dance) -> None:
+def test_the_dancer_faces_the_camera_with_the_left_on_the_pictures_right(dance: Dance) -> None:
     xyz = joints(Proportions(), dance.motion(BEATS))
     for name in ("eye", "ear", "shoulder", "hip"):
         assert (xyz[:, AT[f"left_{name}"], 0] > xyz[:, AT[f"right_{name}"], 0]).all()
@@ -60,16 +60,16 @@ def test_near_dancers_are_larger_and_lower() -> None:
     assert np.ptp(near[:, 1]) == pytest.approx(np.ptp(far[:, 1]) * 5.1 / 4.1, rel=0.05)
 
 
-def test_a_routine_melts_from_dance_to_dance() -> None:
-    both = [Dance("wave", "squat"), Dance("on_hips", "kick_side", depth_m=0.3)]
-    motion = routine(both, 4.0, 25.0, 100.0)
+def test_a_routine_blends_from_dance_to_dance() -> None:
+    dances_in_turn = [Dance("wave", "squat"), Dance("on_hips", "kick_side", depth_m=0.3)]
+    motion = routine(dances_in_turn, 4.0, 25.0, 100.0)
     assert motion.shape[0] == 200
     xy = Camera().project(joints(Proportions(), motion), (400, 480))
     steps = np.abs(np.diff(xy, axis=0)).max(axis=(1, 2))
     assert steps.max() < 25
     beats = np.arange(200) / 25 * 100 / 60
-    np.testing.assert_allclose(motion[:80], both[0].motion(beats[:80]))
-    np.testing.assert_allclose(motion[120:], both[1].motion(beats[120:]))
+    np.testing.assert_allclose(motion[:80], dances_in_turn[0].motion(beats[:80]))
+    np.testing.assert_allclose(motion[120:], dances_in_turn[1].motion(beats[120:]))
 
 
 def test_moves_differ_from_each_other() -> None:

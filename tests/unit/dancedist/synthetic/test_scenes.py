@@ -14,7 +14,7 @@ SCENES = {"training": TARGET_TRAINING, "test": TARGET_TEST, "source": SOURCE}
 
 
 @pytest.mark.parametrize("scene", SCENES.values(), ids=SCENES)
-def test_the_whole_body_is_in_every_frame_and_large_enough(scene: Scene) -> None:
+def test_the_whole_body_is_visible_and_large_enough_in_every_frame(scene: Scene) -> None:
     poses = scene.poses()
     assert len(poses) == round(scene.duration_s * scene.fps)
     assert (poses.score == 1).all()
@@ -28,22 +28,22 @@ def test_the_whole_body_is_in_every_frame_and_large_enough(scene: Scene) -> None
     assert 0.6 < tall < 0.8
 
 
-def test_what_is_tested_on_was_never_danced_in_training() -> None:
+def test_test_dances_do_not_occur_in_training() -> None:
     assert TARGET_TRAINING.duration_s >= 58
     assert all(8 <= s.duration_s <= 10 for s in (TARGET_TEST, SOURCE))
     for scene in (TARGET_TEST, SOURCE):
         for name in ("arms", "legs"):
-            seen = {getattr(d, name) for d in TARGET_TRAINING.dances}
-            assert not seen & {getattr(d, name) for d in scene.dances}
+            trained = {getattr(d, name) for d in TARGET_TRAINING.dances}
+            assert not trained & {getattr(d, name) for d in scene.dances}
     assert not {d.arms for d in SOURCE.dances} & {d.arms for d in TARGET_TEST.dances}
 
 
-def test_held_out_poses_are_near_the_training_but_not_in_it() -> None:
-    def trunks(scene: Scene) -> np.ndarray:
+def test_held_out_poses_are_near_the_training_poses_but_not_among_them() -> None:
+    def normalised(scene: Scene) -> np.ndarray:
         poses = scene.poses()
         return (poses.xy - poses.points("hip")) / torso_px(poses)
 
-    train, test = trunks(TARGET_TRAINING), trunks(TARGET_TEST)
+    train, test = normalised(TARGET_TRAINING), normalised(TARGET_TEST)
     nearest = np.array([np.linalg.norm(train - pose, axis=2).mean(axis=1).min() for pose in test])
     assert nearest.min() > 0.03 and np.median(nearest) < 0.5
     for k in range(len(HALPE26)):
@@ -57,7 +57,7 @@ def test_film_draws_every_pose() -> None:
     assert next(TARGET_TEST.frames()).tobytes() == frames[0].tobytes()
 
 
-def test_the_drum_falls_on_the_beat() -> None:
+def test_the_drum_is_on_the_beat() -> None:
     rate = 8000
     sound = soundtrack(6.0, BPM, rate)
     assert sound.dtype == np.float32 and sound.shape == (6 * rate,) and 0.5 < np.abs(sound).max() <= 1
@@ -71,7 +71,7 @@ def test_the_drum_falls_on_the_beat() -> None:
 
 
 @pytest.mark.footage
-def test_the_pose_network_finds_the_true_joints(shared_weights: Path) -> None:
+def test_the_pose_network_detects_the_true_joints(shared_weights: Path) -> None:
     from rtmlib import RTMPose
 
     network = RTMPose(str(shared_weights / "mp_pose_full_simcc_26.onnx"), model_input_size=(256, 256))

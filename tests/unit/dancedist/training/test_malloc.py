@@ -11,10 +11,10 @@ FAULTS = """
 
     import numpy
 
-    from dancedist.training.malloc import keep_heap
+    from dancedist.training.malloc import keep_freed_memory
 
     if sys.argv[1] == "kept":
-        keep_heap()
+        keep_freed_memory()
     faults = []
     for _ in range(4):
         numpy.ones(64 << 20, numpy.uint8)
@@ -23,20 +23,20 @@ FAULTS = """
 """
 
 
-def _later_faults(heap: str) -> int:
-    """Pages that the system filled for the second to fourth array of 64 MiB, in a process of its own."""
-    ran = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(FAULTS), heap], capture_output=True, text=True, check=True
+def _later_faults(setting: str) -> int:
+    """Page faults for the second to fourth array of 64 MiB, in a new process."""
+    process = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(FAULTS), setting], capture_output=True, text=True, check=True
     )
-    return int(ran.stdout)
+    return int(process.stdout)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's heap can be kept")
-def test_what_is_freed_is_kept_for_the_next():
-    given_back, kept = _later_faults("by default"), _later_faults("kept")
-    # NumPy asks for pages of 2 MiB: 32 for an array, where the system gives them.
-    assert given_back >= 3 * 32
-    assert kept < given_back / 4
+def test_freed_memory_is_kept_for_reuse():
+    by_default, kept = _later_faults("by default"), _later_faults("kept")
+    # NumPy requests pages of 2 MiB, so an array may need only 32.
+    assert by_default >= 3 * 32
+    assert kept < by_default / 4
 
 
 HOLES = """
@@ -44,28 +44,28 @@ HOLES = """
 
     import numpy
 
-    from dancedist.training.malloc import give_back
+    from dancedist.training.malloc import return_freed_memory
 
-    if sys.argv[1] == "given back":
-        give_back()
-    # Growing, as a network's weights are: glibc learns to keep ever larger pieces.
+    if sys.argv[1] == "returned":
+        return_freed_memory()
+    # Growing blocks: glibc raises its threshold and keeps larger and larger blocks.
     for mb in range(1, 30):
         numpy.ones(mb << 20, numpy.uint8)
-    pieces = [numpy.ones(8 << 20, numpy.uint8) for _ in range(16)]
-    del pieces[:-1]
-    held = next(line for line in open("/proc/self/status") if line.startswith("VmRSS"))
-    print(held.split()[1])
+    blocks = [numpy.ones(8 << 20, numpy.uint8) for _ in range(16)]
+    del blocks[:-1]
+    rss = next(line for line in open("/proc/self/status") if line.startswith("VmRSS"))
+    print(rss.split()[1])
 """
 
 
-def _held_kb(heap: str) -> int:
-    """What a process holds once it has freed fifteen pieces of 8 MiB, of sixteen."""
-    ran = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(HOLES), heap], capture_output=True, text=True, check=True
+def _rss_kb(setting: str) -> int:
+    """Memory (kB) of a process after it has freed fifteen of sixteen blocks of 8 MiB."""
+    process = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(HOLES), setting], capture_output=True, text=True, check=True
     )
-    return int(ran.stdout)
+    return int(process.stdout)
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's heap can be given back")
-def test_what_is_freed_is_given_back():
-    assert _held_kb("given back") < _held_kb("by default") - (100 << 10)
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's heap can be returned")
+def test_freed_memory_is_returned():
+    assert _rss_kb("returned") < _rss_kb("by default") - (100 << 10)

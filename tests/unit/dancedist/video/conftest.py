@@ -16,7 +16,7 @@ CELL_PX = 12
 
 
 def numbered(number: int, width: int = 128, height: int = 96) -> np.ndarray:
-    """A frame that carries its number as eight black or white cells, above a gradient that moves."""
+    """A frame with its number encoded as eight black or white cells, above a moving gradient."""
     y, x = np.mgrid[:height, :width]
     picture = np.stack([x * 255 // width, y * 255 // height, (x + y + 5 * number) % 256], axis=-1).astype(np.uint8)
     for bit in range(BITS):
@@ -25,7 +25,7 @@ def numbered(number: int, width: int = 128, height: int = 96) -> np.ndarray:
 
 
 def number_of(picture: np.ndarray) -> int:
-    """The number that a frame carries."""
+    """Decode the number of a frame."""
     half = CELL_PX // 2
     return sum(int(picture[half, bit * CELL_PX + half].mean() > 127) << bit for bit in range(BITS))
 
@@ -63,13 +63,13 @@ def write_clip(
 
 @pytest.fixture(scope="session")
 def clip_at() -> Callable[..., Path]:
-    """`clip_at(path, frames, codec=...)` writes a clip there."""
+    """`clip_at(path, frames, codec=...)` writes a clip to `path`."""
     return write_clip
 
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Callable[..., Path]:
-    """`clip("name.mp4", frames, codec=...)` writes it and says where."""
+    """`clip("name.mp4", frames, codec=...)` writes a clip and returns its path."""
     return lambda name, *args, **kwargs: write_clip(tmp_path / name, *args, **kwargs)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from av.video.reformatter import ColorRange, Colorspace
 
-from dancedist.recipe import VideoRecipe
+from dancedist.recipe.schema import VideoRecipe
 from dancedist.video.decode import read_frames
 from dancedist.video.probe import probe
 
@@ -34,7 +34,7 @@ def as_yuv(rgb, matrix, full):
 @pytest.mark.parametrize("full", [True, False])
 @pytest.mark.parametrize("matrix", MATRICES)
 @pytest.mark.parametrize(("tagged", "size"), [(True, (128, 96)), (False, (128, 96)), (False, (1280, 720))])
-def test_colours_come_by_the_right_matrix_and_range(clip, matrix, full, tagged, size):
+def test_colours_use_the_right_matrix_and_range(clip, matrix, full, tagged, size):
     standard = Colorspace.ITU601 if size[1] <= 576 else Colorspace.ITU709
     if not tagged and matrix != standard:
         pytest.skip("untagged SD is BT.601, untagged HD is BT.709")
@@ -75,7 +75,7 @@ def test_colours_come_by_the_right_matrix_and_range(clip, matrix, full, tagged, 
         ("png", "rgb48be", "a.mov"),
     ],
 )
-def test_any_pixel_format_becomes_rgb(clip, number, codec, pix_fmt, name):
+def test_any_pixel_format_is_converted_to_rgb(clip, number, codec, pix_fmt, name):
     options = {"x265-params": "log-level=none"} if codec == "libx265" else {}
     grey = [np.full((96, 128, 3), 90 + i, np.uint8) for i in range(3)]
     frame = first(clip(name, grey, codec=codec, pix_fmt=pix_fmt, options=options))
@@ -83,7 +83,7 @@ def test_any_pixel_format_becomes_rgb(clip, number, codec, pix_fmt, name):
     assert np.abs(frame.astype(float) - 90).mean() < 3
 
 
-def test_decoded_colours_are_not_a_level_too_dark(clip):
+def test_decoded_colours_are_not_biased(clip):
     rng = np.random.default_rng(5)
     small = rng.integers(30, 220, (12, 16, 3)).astype(np.uint8)
     picture = cv2.resize(small, (256, 192), interpolation=cv2.INTER_CUBIC)
@@ -97,13 +97,13 @@ def test_the_display_matrix_is_applied_once(clip, degrees, mirrored):
     picture = np.zeros((96, 128, 3), np.uint8)
     picture[:48, :64], picture[:48, 64:], picture[48:, :64] = (220, 30, 30), (30, 220, 30), (30, 30, 220)
 
-    def turn(stream):
+    def rotate(stream):
         stream.set_display_rotation(degrees, hflip=mirrored)
 
-    path = clip("a.mp4", [picture] * 3, setup=turn)
-    # FFmpeg turns counterclockwise, then mirrors (av_display_matrix_flip).
-    turned = np.rot90(picture, degrees // 90)
-    expected = turned[:, ::-1] if mirrored else turned
+    path = clip("a.mp4", [picture] * 3, setup=rotate)
+    # FFmpeg rotates counterclockwise, then mirrors (av_display_matrix_flip).
+    rotated = np.rot90(picture, degrees // 90)
+    expected = rotated[:, ::-1] if mirrored else rotated
     video = probe(path, VideoRecipe())
     assert (video.height, video.width) == expected.shape[:2]
     assert np.abs(first(path).astype(float) - expected).mean() < 6

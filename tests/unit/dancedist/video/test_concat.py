@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from dancedist.errors import FootageUnfit, Notice
-from dancedist.recipe import VideoRecipe, file_sha256
-from dancedist.video.concat import Reel, identity, open_footage, spans
+from dancedist.files import file_sha256
+from dancedist.recipe.schema import VideoRecipe
+from dancedist.video.concat import ConcatVideo, identity, open_videos, spans
 from dancedist.video.decode import read_frame_at, read_frames
 from dancedist.video.probe import Video
 from tests.unit.dancedist.video.conftest import number_of, numbered, write_clip
@@ -19,8 +20,8 @@ LENGTHS = (20, 1, 33)
 
 @pytest.fixture(scope="module")
 def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Three clips whose frames are numbered through."""
-    folder, starts = tmp_path_factory.mktemp("reel"), (0, 20, 21)
+    """Three clips with consecutively numbered frames."""
+    folder, starts = tmp_path_factory.mktemp("videos"), (0, 20, 21)
     return [
         write_clip(folder / f"{i}.mp4", [numbered(start + t) for t in range(length)], options={"g": "8"})
         for i, (start, length) in enumerate(zip(starts, LENGTHS, strict=True))
@@ -28,51 +29,51 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def reel(paths: list[Path]) -> Reel:
-    found = open_footage(paths, VideoRecipe())
-    assert isinstance(found, Reel)
-    return found
+def combined(paths: list[Path]) -> ConcatVideo:
+    video = open_videos(paths, VideoRecipe())
+    assert isinstance(video, ConcatVideo)
+    return video
 
 
 def numbers(frames: object) -> list[int]:
     return [number_of(frame) for frame in frames]  # type: ignore[attr-defined]
 
 
-def test_a_reel_is_one_film(reel: Reel, paths: list[Path]) -> None:
-    assert (reel.width, reel.height, reel.fps, reel.frames) == (128, 96, Fraction(25), sum(LENGTHS))
-    assert reel.path == paths[0]
-    assert reel.cuts == (20, 21)
-    assert reel.duration_s == pytest.approx(sum(LENGTHS) / 25)
-    assert numbers(read_frames(reel)) == list(range(sum(LENGTHS)))
+def test_several_videos_are_read_as_one(combined: ConcatVideo, paths: list[Path]) -> None:
+    assert (combined.width, combined.height, combined.fps, combined.frames) == (128, 96, Fraction(25), sum(LENGTHS))
+    assert combined.path == paths[0]
+    assert combined.cuts == (20, 21)
+    assert combined.duration_s == pytest.approx(sum(LENGTHS) / 25)
+    assert numbers(read_frames(combined)) == list(range(sum(LENGTHS)))
 
 
 @pytest.mark.parametrize(
     ("start", "stop"), [(0, 0), (3, 9), (18, 23), (20, 21), (20, 20), (19, 54), (21, 40), (54, 54)]
 )
-def test_any_range_across_cuts(reel: Reel, start: int, stop: int) -> None:
-    assert numbers(read_frames(reel, start, stop)) == list(range(start, stop))
-    assert sum(end - first for _, first, end in spans(reel, start, stop)) == stop - start
+def test_ranges_across_cuts(combined: ConcatVideo, start: int, stop: int) -> None:
+    assert numbers(read_frames(combined, start, stop)) == list(range(start, stop))
+    assert sum(end - first for _, first, end in spans(combined, start, stop)) == stop - start
 
 
 @pytest.mark.parametrize("frames", [[], [0], [5, 19, 20, 21, 53], [20, 20, 30], [53]])
-def test_named_frames_across_cuts(reel: Reel, frames: list[int]) -> None:
-    assert numbers(read_frame_at(reel, frames)) == frames
+def test_frames_by_index_across_cuts(combined: ConcatVideo, frames: list[int]) -> None:
+    assert numbers(read_frame_at(combined, frames)) == frames
 
 
 @pytest.mark.parametrize("frames", [[3, 2], [54], [-1, 3]])
-def test_named_frames_are_there_and_in_order(reel: Reel, frames: list[int]) -> None:
+def test_frame_indices_must_be_ascending_and_in_range(combined: ConcatVideo, frames: list[int]) -> None:
     with pytest.raises(AssertionError):
-        list(read_frame_at(reel, frames))
+        list(read_frame_at(combined, frames))
 
 
-def test_one_video_is_no_reel(paths: list[Path]) -> None:
-    found = open_footage(paths[:1], VideoRecipe())
-    assert isinstance(found, Video)
-    assert (found.parts, found.cuts) == ((found,), ())
+def test_one_video_is_not_concatenated(paths: list[Path]) -> None:
+    video = open_videos(paths[:1], VideoRecipe())
+    assert isinstance(video, Video)
+    assert (video.parts, video.cuts) == ((video,), ())
     assert identity(paths[:1]) == ("0.mp4", file_sha256(paths[0]))
 
 
-def test_identity_is_of_contents_in_their_order(paths: list[Path], tmp_path: Path) -> None:
+def test_identity_depends_on_contents_and_their_order(paths: list[Path], tmp_path: Path) -> None:
     name, sha256 = identity(paths)
     assert name == "0.mp4, 1.mp4, 2.mp4"
     assert sha256 == hashlib.sha256("".join(map(file_sha256, paths)).encode()).hexdigest()
@@ -91,22 +92,22 @@ def test_videos_of_other_size_or_rate_are_refused(
     paths: list[Path], tmp_path: Path, size: tuple[int, int], fps: int
 ) -> None:
     other = write_clip(tmp_path / "other.mp4", [np.zeros((size[1], size[0], 3), np.uint8)] * 9, fps=Fraction(fps))
-    with pytest.raises(FootageUnfit) as told:
-        open_footage([*paths, other], VideoRecipe())
-    assert "other.mp4" in str(told.value)
-    assert f"128x96 at 25.00 /s as {paths[0]}" in str(told.value)
-    assert f"{size[0]}x{size[1]} at {fps}.00 /s" in str(told.value)
+    with pytest.raises(FootageUnfit) as caught:
+        open_videos([*paths, other], VideoRecipe())
+    assert "other.mp4" in str(caught.value)
+    assert f"128x96 at 25.00 /s as {paths[0]}" in str(caught.value)
+    assert f"{size[0]}x{size[1]} at {fps}.00 /s" in str(caught.value)
 
 
-def test_rates_that_nobody_tells_apart_go_together(paths: list[Path], tmp_path: Path) -> None:
+def test_almost_equal_rates_are_accepted(paths: list[Path], tmp_path: Path) -> None:
     other = write_clip(tmp_path / "other.mp4", 9, fps=Fraction(25_000, 1001))
-    assert open_footage([paths[0], other], VideoRecipe()).fps == 25
+    assert open_videos([paths[0], other], VideoRecipe()).fps == 25
 
 
-def test_notices_tell_whose_they_are_and_where(tmp_path: Path, paths: list[Path]) -> None:
-    whole = write_clip(tmp_path / "cut.mkv", 60)
-    whole.write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
-    found = open_footage([paths[0], whole], VideoRecipe())
-    alone = open_footage([whole], VideoRecipe())
-    (notice,) = found.notices
+def test_notices_name_their_video_and_the_frame(tmp_path: Path, paths: list[Path]) -> None:
+    truncated = write_clip(tmp_path / "cut.mkv", 60)
+    truncated.write_bytes(truncated.read_bytes()[: truncated.stat().st_size * 6 // 10])
+    video = open_videos([paths[0], truncated], VideoRecipe())
+    alone = open_videos([truncated], VideoRecipe())
+    (notice,) = video.notices
     assert notice == Notice("cut-off", f"cut.mkv: {alone.notices[0].message}", 20 + alone.frames)

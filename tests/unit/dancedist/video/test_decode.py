@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dancedist.recipe import VideoRecipe
+from dancedist.recipe.schema import VideoRecipe
 from dancedist.video.decode import read_frame_at, read_frames
 from dancedist.video.probe import probe
 
@@ -28,19 +28,19 @@ KINDS = {
 }
 
 
-def prints(pictures):
-    return [None if p is None else hashlib.md5(p.tobytes()).hexdigest() for p in pictures]
+def digests(frames):
+    return [None if f is None else hashlib.md5(f.tobytes()).hexdigest() for f in frames]
 
 
 @pytest.fixture(scope="module", params=list(KINDS))
 def film(request, tmp_path_factory, clip_at):
-    """A video of each kind and the prints of its frames, decoded in one go."""
+    """A video of each kind, and the digests of its frames, decoded in one pass."""
     name, options = KINDS[request.param]
     video = probe(clip_at(tmp_path_factory.mktemp("films") / name, FRAMES, **options), LIMITS)
-    return video, prints(read_frames(video))
+    return video, digests(read_frames(video))
 
 
-def test_every_frame_is_in_its_place(film, number):
+def test_frames_are_in_order(film, number):
     video, _ = film
     assert video.frames == FRAMES
     assert [number(p) for p in read_frames(video)] == list(range(FRAMES))
@@ -48,19 +48,19 @@ def test_every_frame_is_in_its_place(film, number):
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(a=st.integers(0, FRAMES), b=st.integers(0, FRAMES))
-def test_a_range_is_the_same_as_within_the_whole(film, a, b):
-    video, whole = film
+def test_a_range_equals_the_slice_of_all_frames(film, a, b):
+    video, all_frames = film
     start, stop = min(a, b), max(a, b)
-    assert prints(read_frames(video, start, stop)) == whole[start:stop]
+    assert digests(read_frames(video, start, stop)) == all_frames[start:stop]
 
 
-def test_named_frames_are_the_same_as_within_the_whole(film):
-    video, whole = film
-    names = [0, 3, 3, 21, 22, 44, FRAMES - 1]
-    assert prints(read_frame_at(video, names)) == [whole[i] for i in names]
+def test_frames_by_index_equal_those_of_all_frames(film):
+    video, all_frames = film
+    indices = [0, 3, 3, 21, 22, 44, FRAMES - 1]
+    assert digests(read_frame_at(video, indices)) == [all_frames[i] for i in indices]
 
 
-def test_frames_that_vp8_never_shows_are_not_counted(clip, tmp_path):
+def test_hidden_vp8_frames_are_not_counted(clip, tmp_path):
     plain = clip("plain.webm", 40, codec="libvpx", options={"b": "300k"})
     with av.open(str(plain)) as source, av.open(str(tmp_path / "hidden.webm"), "w") as out:
         stream = out.add_stream_from_template(source.streams.video[0], opaque=True)
@@ -73,23 +73,23 @@ def test_frames_that_vp8_never_shows_are_not_counted(clip, tmp_path):
                     out.mux(copy)
     video = probe(tmp_path / "hidden.webm", LIMITS)
     assert (video.frames, video.fps, video.notices) == (40, Fraction(25), ())
-    assert None not in prints(read_frames(video))
+    assert None not in digests(read_frames(video))
 
 
-def test_a_varying_rate_shows_what_was_on_at_each_time(clip, number):
+def test_a_variable_rate_gives_the_nearest_frame_at_each_time(clip, number):
     gaps = np.random.default_rng(0).integers(1, 9, 59)
     pts = [0, *np.cumsum(gaps).tolist()]
     video = probe(clip("a.mp4", 60, pts=pts, time_base=Fraction(1, 100)), LIMITS)
     shown = [number(p) for p in read_frames(video)]
     expected = [int(np.argmin([abs(p / 100 - float(i / video.fps)) for p in pts])) for i in range(video.frames)]
     assert shown == expected
-    assert prints(read_frames(video, 31, 47)) == prints(itertools.islice(read_frames(video), 31, 47))
+    assert digests(read_frames(video, 31, 47)) == digests(itertools.islice(read_frames(video), 31, 47))
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_damage_costs_frames_but_never_the_count(clip, seed):
+def test_damage_loses_frames_but_does_not_change_the_count(clip, seed):
     path = clip("a.mp4", 120, options={"g": "30", "bf": "3"}, container={"movflags": "+faststart"})
-    whole = prints(read_frames(probe(path, LIMITS)))
+    undamaged = digests(read_frames(probe(path, LIMITS)))
     data = bytearray(path.read_bytes())
     rng = np.random.default_rng(seed)
     start = data.index(b"mdat") + 4 + (len(data) - data.index(b"mdat")) // 3
@@ -97,29 +97,29 @@ def test_damage_costs_frames_but_never_the_count(clip, seed):
         data[at] ^= 1 << int(rng.integers(8))
     path.write_bytes(data)
     video = probe(path, LIMITS)
-    got = prints(read_frames(video))
+    got = digests(read_frames(video))
     assert len(got) == video.frames == 120
-    assert got[:25] == whole[:25]
+    assert got[:25] == undamaged[:25]
     assert None in got
     for start_frame in (7, 29, 44, 61, 95):
-        assert prints(read_frames(video, start_frame, start_frame + 20)) == got[start_frame : start_frame + 20]
+        assert digests(read_frames(video, start_frame, start_frame + 20)) == got[start_frame : start_frame + 20]
 
 
-def test_after_a_spoilt_group_the_next_is_sound(clip):
+def test_the_group_after_a_damaged_one_is_intact(clip):
     path = clip("a.mp4", 90, options={"g": "30", "bf": "2", "sc_threshold": "0"})
-    whole = prints(read_frames(probe(path, LIMITS)))
+    undamaged = digests(read_frames(probe(path, LIMITS)))
     with av.open(str(path)) as file:
         (at,) = [p.pos for p in file.demux(video=0) if p.pts is not None and p.pts * p.time_base == Fraction(40, 25)]
     data = bytearray(path.read_bytes())
     data[at : at + 4] = b"\xff" * 4  # the length of its first NAL unit
     path.write_bytes(data)
-    got = prints(read_frames(probe(path, LIMITS)))
-    assert got[:30] == whole[:30]
-    assert got[60:] == whole[60:]
+    got = digests(read_frames(probe(path, LIMITS)))
+    assert got[:30] == undamaged[:30]
+    assert got[60:] == undamaged[60:]
     assert None in got[30:60]
 
 
-def test_memory_does_not_grow_with_length(clip):
+def test_memory_does_not_grow_with_the_length(clip):
     frames = [np.full((480, 640, 3), 60 + i, np.uint8) for i in range(8)] * 40
     video = probe(clip("a.mp4", frames, options={"preset": "ultrafast"}), LIMITS)
     for _ in read_frames(video, 0, 60):
@@ -131,7 +131,7 @@ def test_memory_does_not_grow_with_length(clip):
     assert grown_mb < 60, "260 frames of 0.9 MB each would be 240 MB"
 
 
-def test_no_frames_asked_for_are_none(clip):
+def test_an_empty_range_has_no_frames(clip):
     video = probe(clip("a.mp4", 5), LIMITS)
     assert list(read_frames(video, 3, 3)) == []
     with pytest.raises(AssertionError):

@@ -8,17 +8,17 @@ import cv2
 import numpy as np
 import pytest
 
-from dancedist.recipe import VideoRecipe
+from dancedist.recipe.schema import VideoRecipe
 from dancedist.video.decode import read_frames
 from dancedist.video.encode import FilmWriter, write_film
 from dancedist.video.probe import probe
 
 LIMITS = VideoRecipe()
-QUALITY = {"crf": LIMITS.crf, "speed": LIMITS.speed}
+QUALITY = {"crf": LIMITS.crf, "x264_preset": LIMITS.x264_preset}
 
 
 def scene(count=12, size=(320, 240)):
-    """Smooth colours, texture in the brightness, and some noise, slowly panned: about as hard as footage."""
+    """A slow pan over smooth colours with luminance texture and noise: about as hard to encode as real footage."""
     rng = np.random.default_rng(7)
     shape = (size[1], size[0] + count)
     colours = rng.integers(40, 215, (4, 6, 3)).astype(np.float32)
@@ -32,7 +32,7 @@ def reread(path):
     return np.stack([f for f in read_frames(probe(path, LIMITS)) if f is not None])
 
 
-def test_what_is_decoded_is_what_was_encoded(tmp_path):
+def test_decoded_frames_match_the_encoded_ones(tmp_path):
     frames = np.stack(scene()).astype(np.float64)
     write_film(tmp_path / "a.mp4", scene(), Fraction(25), **QUALITY)
     error = reread(tmp_path / "a.mp4") - frames
@@ -40,9 +40,11 @@ def test_what_is_decoded_is_what_was_encoded(tmp_path):
     assert np.abs(error.mean((0, 1, 2))).max() < 0.6
 
 
-@pytest.mark.parametrize("speed", ["medium", "ultrafast"])
-def test_the_stream_says_what_it_is(tmp_path, speed):
-    write_film(tmp_path / "a.mp4", scene(3), Fraction(25), crf=16, speed=speed, metadata={"title": "T", "comment": "C"})
+@pytest.mark.parametrize("preset", ["medium", "ultrafast"])
+def test_the_stream_is_tagged(tmp_path, preset):
+    write_film(
+        tmp_path / "a.mp4", scene(3), Fraction(25), crf=16, x264_preset=preset, metadata={"title": "T", "comment": "C"}
+    )
     with av.open(str(tmp_path / "a.mp4")) as file:
         stream = file.streams.video[0]
         context = stream.codec_context
@@ -55,7 +57,7 @@ def test_the_stream_says_what_it_is(tmp_path, speed):
 
 
 @pytest.mark.parametrize("fps", [Fraction(25), Fraction(30000, 1001), Fraction(997, 40), Fraction(9205, 411)])
-def test_the_rate_is_exact_and_constant(tmp_path, fps):
+def test_the_frame_rate_is_exact_and_constant(tmp_path, fps):
     write_film(tmp_path / "a.mp4", scene(40), fps, **QUALITY)
     with av.open(str(tmp_path / "a.mp4")) as file:
         stream = file.streams.video[0]
@@ -65,7 +67,7 @@ def test_the_rate_is_exact_and_constant(tmp_path, fps):
     assert probe(tmp_path / "a.mp4", LIMITS).fps == fps
 
 
-def test_odd_sides_are_padded_by_their_edge(tmp_path):
+def test_odd_sides_are_padded_with_their_edge(tmp_path):
     frames = scene(4, (101, 67))
     write_film(tmp_path / "a.mp4", frames, Fraction(25), **QUALITY)
     got = reread(tmp_path / "a.mp4").astype(float)
@@ -74,7 +76,7 @@ def test_odd_sides_are_padded_by_their_edge(tmp_path):
     assert np.abs(got[:, -1] - got[:, -2]).mean() < 4
 
 
-def test_an_exception_in_mid_film_leaves_what_was_there(tmp_path):
+def test_an_exception_while_writing_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.mp4"
     path.write_bytes(b"the old one")
 
@@ -88,7 +90,7 @@ def test_an_exception_in_mid_film_leaves_what_was_there(tmp_path):
     assert path.read_bytes() == b"the old one"
 
 
-def test_an_exception_before_the_first_frame_leaves_nothing(tmp_path):
+def test_an_exception_before_the_first_frame_leaves_no_file(tmp_path):
     with pytest.raises(KeyError), FilmWriter(tmp_path / "a.mp4", Fraction(25), **QUALITY):
         raise KeyError
     with pytest.raises(AssertionError, match="no frames"):
@@ -96,7 +98,7 @@ def test_an_exception_before_the_first_frame_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_it_appears_only_when_it_is_whole(tmp_path):
+def test_the_file_appears_only_when_it_is_complete(tmp_path):
     with FilmWriter(tmp_path / "new" / "a.mp4", Fraction(25), **QUALITY) as film:
         for frame in scene(3):
             film.write(frame)
@@ -104,7 +106,7 @@ def test_it_appears_only_when_it_is_whole(tmp_path):
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["a.mp4"]
 
 
-def test_frames_of_another_size_and_unknown_metadata_are_bugs(tmp_path):
+def test_frames_of_another_size_and_unknown_metadata_fail_assertions(tmp_path):
     with pytest.raises(AssertionError, match="one size"):
         write_film(tmp_path / "a.mp4", [*scene(1), *scene(1, (64, 64))], Fraction(25), **QUALITY)
     with pytest.raises(AssertionError):
@@ -112,30 +114,30 @@ def test_frames_of_another_size_and_unknown_metadata_are_bugs(tmp_path):
 
 
 @pytest.mark.parametrize("frames", [50, 41, 40, 1])
-def test_groups_are_encoded_by_themselves(tmp_path, frames):
-    shown = scene(frames)
-    write_film(tmp_path / "whole.mp4", shown, Fraction(25), **QUALITY, group_frames=20)
+def test_groups_are_encoded_independently(tmp_path, frames):
+    pictures = scene(frames)
+    write_film(tmp_path / "whole.mp4", pictures, Fraction(25), **QUALITY, group_frames=20)
     whole = reread(tmp_path / "whole.mp4")
     assert len(whole) == probe(tmp_path / "whole.mp4", LIMITS).frames == frames
     for start in range(0, frames, 20):
-        write_film(tmp_path / "part.mp4", shown[start:], Fraction(25), **QUALITY, group_frames=20)
+        write_film(tmp_path / "part.mp4", pictures[start:], Fraction(25), **QUALITY, group_frames=20)
         assert np.array_equal(reread(tmp_path / "part.mp4"), whole[start:])
     with av.open(str(tmp_path / "whole.mp4")) as file:
         packets = [p for p in file.demux(video=0) if p.dts is not None]
     times = [p.dts for p in packets]
     assert times == sorted({*times})
-    one = 1 / (25 * packets[0].time_base)
-    assert {round(p.pts / one) for p in packets if p.is_keyframe} >= {*range(0, frames, 20)}
+    frame_ticks = 1 / (25 * packets[0].time_base)
+    assert {round(p.pts / frame_ticks) for p in packets if p.is_keyframe} >= {*range(0, frames, 20)}
 
 
-def test_the_same_frames_are_the_same_bytes_whatever_lay_in_memory(tmp_path):
+def test_the_bytes_do_not_depend_on_uninitialised_memory(tmp_path):
     program = (
         "import sys, pathlib, fractions; sys.path[:0] = sys.argv[2:]\n"
         "from tests.unit.dancedist.video.test_encode import QUALITY, scene, write_film\n"
         "write_film(pathlib.Path(sys.argv[1]), scene(20), fractions.Fraction(25), **QUALITY, group_frames=20)\n"
     )
     films = set()
-    for filler in ("1", "85"):  # glibc fills what it hands out with this byte
+    for filler in ("1", "85"):  # glibc fills allocated memory with this byte
         command = [sys.executable, "-c", program, str(tmp_path / "a.mp4"), *sys.path]
         subprocess.run(command, check=True, env={**os.environ, "MALLOC_PERTURB_": filler})
         films.add((tmp_path / "a.mp4").read_bytes())

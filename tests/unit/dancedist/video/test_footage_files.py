@@ -1,4 +1,4 @@
-"""Every file of ../shared/footage does what its INDEX.md says."""
+"""Every file of ../shared/footage has the properties in its INDEX.md."""
 
 import hashlib
 import time
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dancedist.errors import VideoTooLarge, VideoUnreadable
-from dancedist.recipe import VideoRecipe
+from dancedist.recipe.schema import VideoRecipe
 from dancedist.video import probe as probing
 from dancedist.video.decode import read_frames
 from dancedist.video.encode import write_film
@@ -36,17 +36,17 @@ EXPECTED = {
 RANGES = ["nasty/hevc_10bit_no_audio_3s.mp4", "source_c_edn_13s.mp4", "nasty/bitflips.mp4"]
 
 
-def prints(frames):
+def digests(frames):
     return [None if f is None else hashlib.md5(f.tobytes()).hexdigest() for f in frames]
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_what_is_told(footage, name):
+def test_probe_reports_the_expected_facts(footage, name):
     started_s = time.process_time()
     video = probe(footage / name, LIMITS)
     assert time.process_time() - started_s < 2
-    told = (video.width, video.height, video.fps, video.frames, video.audio_codec, [n.slug for n in video.notices])
-    assert told == EXPECTED[name]
+    facts = (video.width, video.height, video.fps, video.frames, video.audio_codec, [n.slug for n in video.notices])
+    assert facts == EXPECTED[name]
     first = next(read_frames(video, 0, 1))
     assert first is not None
     assert first.shape == (video.height, video.width, 3)
@@ -55,39 +55,39 @@ def test_what_is_told(footage, name):
 
 
 @pytest.mark.parametrize("name", ["empty.mp4", "not_a_video.mp4", "audio_only.mp4"])
-def test_no_video_is_refused(footage, name):
+def test_files_without_video_are_refused(footage, name):
     with pytest.raises(VideoUnreadable, match=name):
         probe(footage / "nasty" / name, LIMITS)
 
 
-def test_the_bomb_is_refused_before_it_is_decoded(footage, monkeypatch):
+def test_a_decompression_bomb_is_refused_before_decoding(footage, monkeypatch):
     monkeypatch.setattr(probing, "index_packets", lambda *_: pytest.fail("read on"))
     with pytest.raises(VideoTooLarge, match="16000x8000"):
         probe(footage / "nasty/bomb_16000x8000.mp4", LIMITS)
 
 
 @pytest.mark.parametrize("name", RANGES)
-def test_ranges_are_the_same_as_within_the_whole(footage, name):
+def test_ranges_equal_slices_of_all_frames(footage, name):
     video = probe(footage / name, LIMITS)
-    whole = prints(read_frames(video))
-    assert len(whole) == video.frames
+    all_frames = digests(read_frames(video))
+    assert len(all_frames) == video.frames
     rng = np.random.default_rng(3)
     for start in rng.integers(0, video.frames, 3).tolist():
         stop = min(video.frames, start + int(rng.integers(1, 25)))
-        assert prints(read_frames(video, start, stop)) == whole[start:stop]
+        assert digests(read_frames(video, start, stop)) == all_frames[start:stop]
 
 
-def test_damage_is_absent_from_its_first_frame_on(footage):
-    frames = prints(read_frames(probe(footage / "nasty/bitflips.mp4", LIMITS)))
-    sound = prints(read_frames(probe(footage / "source_c_edn_13s.mp4", LIMITS), 0, 40))
-    assert frames[:40] == sound
+def test_frames_are_missing_from_the_first_damaged_one_on(footage):
+    frames = digests(read_frames(probe(footage / "nasty/bitflips.mp4", LIMITS)))
+    undamaged = digests(read_frames(probe(footage / "source_c_edn_13s.mp4", LIMITS), 0, 40))
+    assert frames[:40] == undamaged
     assert frames.index(None) == 47
 
 
 def test_footage_survives_encoding_with_its_sound(footage, tmp_path):
     source = probe(footage / "source_b_rooftop_8s.mp4", LIMITS)
     frames = [f for f in read_frames(source, 0, 10) if f is not None]
-    write_film(tmp_path / "a.mp4", frames, source.fps, crf=LIMITS.crf, speed="veryfast", audio_from=source.path)
+    write_film(tmp_path / "a.mp4", frames, source.fps, crf=LIMITS.crf, x264_preset="veryfast", audio_from=source.path)
     film = probe(tmp_path / "a.mp4", LIMITS)
     assert (film.frames, film.fps, film.audio_codec) == (10, source.fps, "aac")
     error = np.stack([f for f in read_frames(film) if f is not None]) - np.stack(frames).astype(np.float32)

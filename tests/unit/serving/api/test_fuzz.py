@@ -1,4 +1,4 @@
-"""Requests that schemathesis makes up from the service's own description, and the nasty set as uploads."""
+"""Requests that schemathesis generates from the OpenAPI description, and the nasty set as uploads."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ OPERATIONS = [
     "GET /readyz",
     "GET /metrics",
 ]
-# Its answer may have no end; test_api.py reads it.
+# Its response may be endless; test_routes.py reads it.
 ENDLESS = ["GET /v1/renders/{render_id}/events"]
 CHECKS = [content_type_conformance, response_schema_conformance, status_code_conformance]
 
@@ -55,29 +55,29 @@ def description(settings_of_module: Settings) -> Iterator[BaseSchema]:
     api.state.service.database.close()
 
 
-# Not its own decorators: they do not know this pytest.
+# Not schemathesis' own decorators: they do not support this version of pytest.
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_whatever_is_asked_the_answer_is_one_of_those_described(description: BaseSchema, operation: str) -> None:
+def test_every_response_matches_the_description(description: BaseSchema, operation: str) -> None:
     method, path = operation.split()
-    made_up = description[path][method].as_strategy()
+    cases = description[path][method].as_strategy()
 
     @settings(max_examples=25, deadline=None, database=None, suppress_health_check=[*HealthCheck])
-    @given(case=made_up)
-    def ask(case: Case) -> None:
+    @given(case=cases)
+    def check(case: Case) -> None:
         response = case.call(headers={"Authorization": "Bearer fuzz"})
         assert response.status_code < 500 or response.status_code == 503, response.text
         case.validate_response(response, checks=CHECKS)
 
-    ask()
+    check()
 
 
-def test_every_operation_is_asked(description: BaseSchema) -> None:
-    found = {f"{o.ok().method} {o.ok().path}" for o in description.get_all_operations()}
-    assert {o.upper() for o in found} == {o.upper() for o in [*OPERATIONS, *ENDLESS]}
+def test_every_operation_is_tested(description: BaseSchema) -> None:
+    operations = {f"{o.ok().method} {o.ok().path}" for o in description.get_all_operations()}
+    assert {o.upper() for o in operations} == {o.upper() for o in [*OPERATIONS, *ENDLESS]}
 
 
 @pytest.mark.footage
-def test_the_nasty_set_is_taken_or_refused_with_a_reason(settings_of_module: Settings, footage: Path) -> None:
+def test_the_nasty_set_is_accepted_or_refused_with_a_reason(settings_of_module: Settings, footage: Path) -> None:
     api = build_api(settings_of_module.model_copy(update={"max_queue": 1000, "max_per_key": 1000}))
     outcomes = {}
     with TestClient(api, client=("127.0.0.1", 1), raise_server_exceptions=False) as client:

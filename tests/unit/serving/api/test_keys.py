@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
 from dancedist.errors import FileInvalid
-from serving.api.keys import Keys
+from serving.api.keys import ApiKeys
 from serving.api.routes import build_api
 from serving.settings import Settings
 from tests.unit.serving.api.test_routes import HERE, problem, send, served  # noqa: F401
@@ -30,7 +30,7 @@ def bearer(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
-def test_a_key_is_needed_wherever_one_comes_from(served: Callable[..., TestClient], keys: Path, film: bytes) -> None:  # noqa: F811
+def test_a_key_is_required_from_any_address(served: Callable[..., TestClient], keys: Path, film: bytes) -> None:  # noqa: F811
     for client in (served(api_keys=keys), served(client=ELSEWHERE, api_keys=keys)):
         for headers in ({}, bearer("wrong"), bearer(""), {"Authorization": "Basic ann"}, {"Authorization": "ann"}):
             answer = client.get("/v1/renders", headers=headers)
@@ -40,22 +40,22 @@ def test_a_key_is_needed_wherever_one_comes_from(served: Callable[..., TestClien
         assert client.get("/healthz").status_code == 200
 
 
-def test_scopes_and_others_renders(served: Callable[..., TestClient], keys: Path, film: bytes) -> None:  # noqa: F811
+def test_scopes_and_renders_of_other_keys(served: Callable[..., TestClient], keys: Path, film: bytes) -> None:  # noqa: F811
     client = served(api_keys=keys)
     assert problem(send(client, film, headers=bearer("reader")), 403) == "forbidden"
-    here = send(client, film, headers=bearer("ann")).headers["location"]
-    assert client.get(here, headers=bearer("ann")).status_code == 200
+    location = send(client, film, headers=bearer("ann")).headers["location"]
+    assert client.get(location, headers=bearer("ann")).status_code == 200
     for key in ("bob", "reader"):
-        for path in (here, f"{here}/events", f"{here}/result"):
+        for path in (location, f"{location}/events", f"{location}/result"):
             assert problem(client.get(path, headers=bearer(key)), 404) == "not-found"
         assert client.get("/v1/renders", headers=bearer(key)).json()["renders"] == []
-    assert problem(client.post(f"{here}/cancel", headers=bearer("bob")), 404) == "not-found"
-    assert problem(client.post(f"{here}/cancel", headers=bearer("boss")), 403) == "forbidden"
-    assert client.get(here, headers=bearer("boss")).status_code == 200
+    assert problem(client.post(f"{location}/cancel", headers=bearer("bob")), 404) == "not-found"
+    assert problem(client.post(f"{location}/cancel", headers=bearer("boss")), 403) == "forbidden"
+    assert client.get(location, headers=bearer("boss")).status_code == 200
     assert len(client.get("/v1/renders", headers=bearer("boss")).json()["renders"]) == 1
 
 
-def test_without_keys_this_machine_alone_is_served(served: Callable[..., TestClient]) -> None:  # noqa: F811
+def test_without_keys_only_this_machine_is_served(served: Callable[..., TestClient]) -> None:  # noqa: F811
     assert served(client=HERE).get("/v1/renders").status_code == 200
     assert served(client=("::1", 5000)).get("/v1/renders").status_code == 200
     assert problem(served(client=ELSEWHERE).get("/v1/renders"), 401) == "unauthorized"
@@ -66,22 +66,22 @@ def test_without_keys_this_machine_alone_is_served(served: Callable[..., TestCli
 @pytest.mark.parametrize(
     "text", ["", "[[key]]", '[[key]]\nid = "a"\nsha256 = "00"\nscopes = ["read"]', "key = 1", "\x00"]
 )
-def test_a_file_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+def test_an_invalid_key_file_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "keys.toml").write_text(text)
     with pytest.raises(FileInvalid, match="key"):
-        Keys(tmp_path / "keys.toml")
+        ApiKeys(tmp_path / "keys.toml")
 
 
 def test_a_new_key_works(tmp_path: Path, storage: Path) -> None:
     from typer import Typer
 
-    from serving.api.keys import _make
+    from serving.api.keys import _create
 
-    maker = Typer()
-    maker.command()(_make)
-    made = CliRunner().invoke(maker, ["ann"])
-    (tmp_path / "keys.toml").write_text(made.stdout)
-    key = made.stderr.split(": ")[1].strip()
+    app = Typer()
+    app.command()(_create)
+    result = CliRunner().invoke(app, ["ann"])
+    (tmp_path / "keys.toml").write_text(result.stdout)
+    key = result.stderr.split(": ")[1].strip()
     settings: dict[str, Any] = {"storage": str(storage), "api_keys": tmp_path / "keys.toml"}
     with TestClient(build_api(Settings(**settings)), client=ELSEWHERE) as client:
         assert client.get("/v1/renders", headers=bearer(key)).status_code == 200

@@ -6,15 +6,15 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from serving.db.engine import Database, now_s
-from serving.db.leases import Claims, Superseded
+from serving.db.leases import LeaseLost, Leases
 from serving.db.records import QueueFull, Records, RequestDiffers, TooManyRenders
-from tests.unit.serving.conftest import asked
+from tests.unit.serving.conftest import new_render
 
-ROOM = (1000, 1000)
-LONG_S, GONE_S = 60.0, -1.0
+LIMITS = (1000, 1000)
+LONG_S, EXPIRED_S = 60.0, -1.0
 
 
-def test_the_databases_clock_is_a_clock(database: Database) -> None:
+def test_the_databases_clock_advances(database: Database) -> None:
     with database.reading() as session:
         assert abs(now_s(session) - time.time()) < 5
         first = now_s(session)
@@ -22,24 +22,24 @@ def test_the_databases_clock_is_a_clock(database: Database) -> None:
         assert 0.02 < now_s(session) - first < 5
 
 
-def test_the_same_request_is_one_render(records: Records) -> None:
-    first, new = records.add(asked(again="k"), *ROOM)
+def test_the_same_idempotency_key_is_one_render(records: Records) -> None:
+    first, new = records.add(new_render(idempotency_key="k"), *LIMITS)
     assert new and first.state == "queued"
-    same, new = records.add(asked(again="k"), *ROOM)
+    same, new = records.add(new_render(idempotency_key="k"), *LIMITS)
     assert not new and same.id == first.id
-    assert records.add(asked("bob", again="k"), *ROOM)[0].id != first.id
-    assert records.add(asked(), *ROOM)[0].id != records.add(asked(), *ROOM)[0].id
+    assert records.add(new_render("bob", idempotency_key="k"), *LIMITS)[0].id != first.id
+    assert records.add(new_render(), *LIMITS)[0].id != records.add(new_render(), *LIMITS)[0].id
     with pytest.raises(RequestDiffers):
-        records.add(asked(again="k", sha="other"), *ROOM)
+        records.add(new_render(idempotency_key="k", request_sha256="other"), *LIMITS)
 
 
-def test_many_at_once_make_one_render_and_never_too_many(database_url: str) -> None:
-    """Each with connections of its own, as several processes have."""
+def test_concurrent_requests_respect_key_and_limit(database_url: str) -> None:
+    """Each request has connections of its own, as separate processes have."""
 
     def add(i: int) -> str:
         database = Database(database_url)
         try:
-            return Records(database).add(asked(again="k" if i % 2 else None), 9, 100)[0].id
+            return Records(database).add(new_render(idempotency_key="k" if i % 2 else None), 9, 100)[0].id
         except QueueFull:
             return "full"
         finally:
@@ -54,25 +54,25 @@ def test_many_at_once_make_one_render_and_never_too_many(database_url: str) -> N
     database.close()
 
 
-def test_the_queue_and_a_keys_renders_are_bounded(records: Records, claims: Claims) -> None:
+def test_the_queue_and_a_keys_renders_are_bounded(records: Records, leases: Leases) -> None:
     for _ in range(2):
-        records.add(asked("ann"), 3, 2)
+        records.add(new_render("ann"), 3, 2)
     with pytest.raises(TooManyRenders):
-        records.add(asked("ann"), 3, 2)
-    records.add(asked("bob"), 3, 2)
+        records.add(new_render("ann"), 3, 2)
+    records.add(new_render("bob"), 3, 2)
     with pytest.raises(QueueFull):
-        records.add(asked("cem"), 3, 2)
-    taken = claims.claim(LONG_S)
-    assert taken is not None
-    records.add(asked("cem"), 3, 2)
+        records.add(new_render("cem"), 3, 2)
+    acquired = leases.acquire(LONG_S)
+    assert acquired is not None
+    records.add(new_render("cem"), 3, 2)
     with pytest.raises(TooManyRenders):
-        records.add(asked("ann"), 9, 2)
-    claims.fail(taken[0], {"type": "x"})
-    records.add(asked("ann"), 9, 2)
+        records.add(new_render("ann"), 9, 2)
+    leases.fail(acquired[0], {"type": "x"})
+    records.add(new_render("ann"), 9, 2)
 
 
-def test_the_newest_come_first_page_by_page(records: Records) -> None:
-    ids = [records.add(asked("ann" if i % 2 else "bob"), *ROOM)[0].id for i in range(7)]
+def test_pages_list_the_newest_first(records: Records) -> None:
+    ids = [records.add(new_render("ann" if i % 2 else "bob"), *LIMITS)[0].id for i in range(7)]
     assert ids == sorted(ids)
     first = records.page(None, None, 3)
     rest = records.page(None, first[-1].id, 10)
@@ -80,48 +80,48 @@ def test_the_newest_come_first_page_by_page(records: Records) -> None:
     assert [row.id for row in records.page("ann", None, 10)] == ids[1::2][::-1]
 
 
-def test_one_that_is_claimed_is_nobody_elses(records: Records, claims: Claims) -> None:
-    first, second = (records.add(asked(), *ROOM)[0].id for _ in range(2))
-    taken = [claims.claim(LONG_S) for _ in range(3)]
-    assert [t and (t[0].render_id, t[0].attempt) for t in taken] == [(first, 1), (second, 1), None]
+def test_a_leased_render_is_not_leased_again(records: Records, leases: Leases) -> None:
+    first, second = (records.add(new_render(), *LIMITS)[0].id for _ in range(2))
+    acquired = [leases.acquire(LONG_S) for _ in range(3)]
+    assert [t and (t[0].render_id, t[0].attempt) for t in acquired] == [(first, 1), (second, 1), None]
 
 
-def test_claims_of_many_never_meet(records: Records, database_url: str) -> None:
-    ids = {records.add(asked(), *ROOM)[0].id for _ in range(20)}
+def test_concurrent_workers_never_lease_the_same_render(records: Records, database_url: str) -> None:
+    ids = {records.add(new_render(), *LIMITS)[0].id for _ in range(20)}
 
     def work(_: int) -> list[str]:
         database = Database(database_url)
-        taken = []
-        while (found := Claims(database).claim(LONG_S)) is not None:
-            taken.append(found[0].render_id)
+        acquired = []
+        while (lease_and_row := Leases(database).acquire(LONG_S)) is not None:
+            acquired.append(lease_and_row[0].render_id)
         database.close()
-        return taken
+        return acquired
 
     with ThreadPoolExecutor(6) as pool:
-        taken = [i for part in pool.map(work, range(6)) for i in part]
-    assert sorted(taken) == sorted(ids)
+        acquired = [i for part in pool.map(work, range(6)) for i in part]
+    assert sorted(acquired) == sorted(ids)
 
 
-def test_a_stale_attempt_writes_nothing(records: Records, claims: Claims) -> None:
-    render_id = records.add(asked(), *ROOM)[0].id
-    stale = claims.claim(GONE_S)
-    fresh = claims.claim(LONG_S)
+def test_a_stale_attempt_writes_nothing(records: Records, leases: Leases) -> None:
+    render_id = records.add(new_render(), *LIMITS)[0].id
+    stale = leases.acquire(EXPIRED_S)
+    fresh = leases.acquire(LONG_S)
     assert stale is not None and fresh is not None
     assert (stale[0].attempt, fresh[0].attempt) == (1, 2)
     old, new = stale[0], fresh[0]
     for write in (
-        lambda: claims.renew(old, LONG_S),
-        lambda: claims.note(old, "poses", stage="poses"),
-        lambda: claims.note_chunk(old, 0, {"uri": "old"}),
-        lambda: claims.publish(old, {"uri": "old"}),
-        lambda: claims.fail(old, {"type": "old"}),
+        lambda: leases.renew(old, LONG_S),
+        lambda: leases.update(old, "poses", stage="poses"),
+        lambda: leases.save_chunk(old, 0, {"uri": "old"}),
+        lambda: leases.publish(old, {"uri": "old"}),
+        lambda: leases.fail(old, {"type": "old"}),
     ):
-        with pytest.raises(Superseded):
+        with pytest.raises(LeaseLost):
             write()
-    claims.note(new, "rendering", {"frames": 9}, stage="rendering", frames_total=9)
-    claims.note_chunk(new, 0, {"uri": "new"})
-    claims.note_chunk(new, 0, {"uri": "newer"})
-    assert claims.publish(new, {"uri": "film"}) == {"uri": "film"}
+    leases.update(new, "rendering", {"frames": 9}, stage="rendering", frames_total=9)
+    leases.save_chunk(new, 0, {"uri": "new"})
+    leases.save_chunk(new, 0, {"uri": "newer"})
+    assert leases.publish(new, {"uri": "film"}) == {"uri": "film"}
     row = records.get(render_id)
     assert row is not None and row.result == {"uri": "film"}
     assert (row.state, row.stage, row.problem, row.token) == ("done", "rendering", None, None)
@@ -130,60 +130,60 @@ def test_a_stale_attempt_writes_nothing(records: Records, claims: Claims) -> Non
     assert kinds == ["queued", "started", "started", "rendering", "chunk", "chunk", "done"]
 
 
-def test_a_lease_that_is_renewed_is_kept(records: Records, claims: Claims) -> None:
-    records.add(asked(), *ROOM)
-    taken = claims.claim(GONE_S)
-    assert taken is not None
-    claims.renew(taken[0], LONG_S)
-    assert claims.claim(LONG_S) is None
+def test_a_renewed_lease_is_kept(records: Records, leases: Leases) -> None:
+    records.add(new_render(), *LIMITS)
+    acquired = leases.acquire(EXPIRED_S)
+    assert acquired is not None
+    leases.renew(acquired[0], LONG_S)
+    assert leases.acquire(LONG_S) is None
 
 
-def test_a_fingerprint_has_one_film(records: Records, claims: Claims) -> None:
+def test_a_fingerprint_has_one_result(records: Records, leases: Leases) -> None:
     for _ in range(2):
-        records.add(asked(fingerprint="same"), *ROOM)
-    first, second = claims.claim(LONG_S), claims.claim(LONG_S)
+        records.add(new_render(fingerprint="same"), *LIMITS)
+    first, second = leases.acquire(LONG_S), leases.acquire(LONG_S)
     assert first is not None and second is not None
-    assert claims.publish(second[0], {"uri": "second"}) == {"uri": "second"}
-    assert claims.publish(first[0], {"uri": "first"}) == {"uri": "second"}
+    assert leases.publish(second[0], {"uri": "second"}) == {"uri": "second"}
+    assert leases.publish(first[0], {"uri": "first"}) == {"uri": "second"}
     assert records.result_of("same") == {"uri": "second"}
-    with pytest.raises(Superseded):
-        claims.publish(first[0], {"uri": "again"})
+    with pytest.raises(LeaseLost):
+        leases.publish(first[0], {"uri": "again"})
 
 
-def test_what_is_cancelled_ends_at_once(records: Records, claims: Claims) -> None:
-    waiting, running, done = (records.add(asked(fingerprint=f), *ROOM)[0].id for f in "abc")
+def test_a_cancelled_render_ends_at_once(records: Records, leases: Leases) -> None:
+    waiting, running, done = (records.add(new_render(fingerprint=f), *LIMITS)[0].id for f in "abc")
     assert records.cancel(waiting) is not None
-    taken, other = claims.claim(LONG_S), claims.claim(LONG_S)
-    assert taken is not None and other is not None
-    assert [taken[0].render_id, other[0].render_id] == [running, done]
-    claims.publish(other[0], {"uri": "film"})
+    acquired, other = leases.acquire(LONG_S), leases.acquire(LONG_S)
+    assert acquired is not None and other is not None
+    assert [acquired[0].render_id, other[0].render_id] == [running, done]
+    leases.publish(other[0], {"uri": "film"})
     records.cancel(running)
-    with pytest.raises(Superseded):
-        claims.renew(taken[0], LONG_S)
-    kept = records.cancel(done)
-    assert kept is not None and kept.state == "done"
+    with pytest.raises(LeaseLost):
+        leases.renew(acquired[0], LONG_S)
+    unchanged = records.cancel(done)
+    assert unchanged is not None and unchanged.state == "done"
     assert records.cancel("nothing") is None
-    assert claims.claim(LONG_S) is None
+    assert leases.acquire(LONG_S) is None
 
 
-def test_events_go_on_after_the_last_that_was_seen(records: Records, claims: Claims) -> None:
-    render_id = records.add(asked(), *ROOM)[0].id
-    taken = claims.claim(LONG_S)
-    assert taken is not None
+def test_events_continue_after_a_number(records: Records, leases: Leases) -> None:
+    render_id = records.add(new_render(), *LIMITS)[0].id
+    acquired = leases.acquire(LONG_S)
+    assert acquired is not None
     numbers = [number for number, _, _ in records.events(render_id, 0)]
     assert len(numbers) == 2 and numbers == sorted(numbers)
-    claims.note(taken[0], "seam", {"frame": 9})
+    leases.update(acquired[0], "seam", {"frame": 9})
     assert [(kind, data) for _, kind, data in records.events(render_id, numbers[-1])] == [("seam", {"frame": 9})]
 
 
-def test_what_is_forgotten_is_gone(records: Records, claims: Claims) -> None:
-    ids = [records.add(asked(fingerprint="same"), *ROOM)[0].id for _ in range(2)]
+def test_a_forgotten_render_is_removed(records: Records, leases: Leases) -> None:
+    ids = [records.add(new_render(fingerprint="same"), *LIMITS)[0].id for _ in range(2)]
     for _ in ids:
-        taken = claims.claim(LONG_S)
-        assert taken is not None
-        claims.note_chunk(taken[0], 0, {"uri": "c"})
-        claims.publish(taken[0], {"uri": "film"})
-    assert {row.id for row in records.ended_before(GONE_S)} == {*ids}
+        acquired = leases.acquire(LONG_S)
+        assert acquired is not None
+        leases.save_chunk(acquired[0], 0, {"uri": "c"})
+        leases.publish(acquired[0], {"uri": "film"})
+    assert {row.id for row in records.ended_before(EXPIRED_S)} == {*ids}
     assert records.ended_before(LONG_S) == []
     records.forget(ids[0])
     assert records.get(ids[0]) is None and records.result_of("same") == {"uri": "film"}
